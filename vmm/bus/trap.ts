@@ -1,0 +1,42 @@
+/**
+ * What happens when a guest touches an address that no memory slot covers. A trap is declared once; the vCPU threads
+ * answer what they can themselves and call the machine thread for the rest.
+ */
+import type { Fd } from '../../native/types.ts';
+
+/** Handlers on the machine thread. `offset` is relative to the trap; values are unsigned, 1, 2 or 4 bytes wide. */
+export interface TrapHandler {
+  read(offset: number, width: number): number;
+  write(offset: number, width: number, value: number): void;
+}
+
+/**
+ * - `call`: reads and writes go to the machine thread and complete before the guest goes on.
+ *   An 8-byte access is split into two of 4 bytes, low half first; one that crosses the trap's end is dropped.
+ * - `shared`: reads are answered on the vCPU thread from `bytes` (part of the bus's shared memory, see
+ *   {@link TrapMap.allocateShared}), which only the machine thread writes. Writes are calls, or with `post: true` are
+ *   queued: the guest goes on at once, order is kept, and any later call of that vCPU comes after them.
+ * - `file`: reads and writes are one pread or pwrite of the same width on `fd`, done on the vCPU thread: a device's
+ *   own registers. A failing read gives all ones, a failing write is dropped; both are counted.
+ */
+export type Trap =
+  | { readonly kind: 'call'; readonly name: string; readonly handler: TrapHandler }
+  | {
+      readonly kind: 'shared';
+      readonly name: string;
+      readonly bytes: Uint8Array;
+      readonly post?: boolean;
+      readonly handler: TrapHandler;
+    }
+  | { readonly kind: 'file'; readonly name: string; readonly fd: Fd; readonly offset: number };
+
+/** The traps of one space (memory or ports). Owned by the machine thread; changes reach vCPU threads at once. */
+export interface TrapMap {
+  /** @throws RangeError when it overlaps another trap or the table is full */
+  add(start: number, size: number, trap: Trap): void;
+  /** Removes the trap that starts there; ignored when there is none. */
+  remove(start: number): void;
+  isFree(start: number, size: number): boolean;
+  /** Zeroed bytes of the bus's shared memory for a `shared` trap. */
+  allocateShared(sizeBytes: number): Uint8Array;
+}

@@ -1,0 +1,48 @@
+/** The VM model: what a user writes. The same shape as a TypeScript object, a JSON file and (later) a message. */
+
+/** `512M`, `6GiB`, or a number of bytes. */
+export type Size = number | `${number}${'K' | 'M' | 'G' | 'T' | 'KiB' | 'MiB' | 'GiB' | 'TiB'}`;
+
+/** One assigned PCI function. */
+export interface DeviceConfig {
+  /** Host address: `0000:01:00.0`; the domain may be left out. */
+  readonly bdf: string;
+}
+
+export interface VmConfig {
+  /** For messages and process titles. Default: `vm`. */
+  readonly name?: string;
+  /** Path of a bzImage or of an x86-64 ELF kernel. */
+  readonly kernel: string;
+  readonly initrd?: string;
+  /** Kernel command line. Default: `console=ttyS0`. */
+  readonly cmdline?: string;
+  /** Guest RAM. Default 512 MiB; a multiple of 4 KiB, at least 16 MiB. */
+  readonly memory?: Size;
+  /** vCPUs, 1 to 64. Default 1. */
+  readonly cpus?: number;
+  /** Back guest RAM with huge pages of the host's reserve. */
+  readonly hugePages?: '2M' | '1G';
+  readonly devices?: readonly (string | DeviceConfig)[];
+  /** How many reboots of the guest are carried out; the next one ends the run. Default: no limit. 0: `panic=-1` then ends the run at once. */
+  readonly rebootLimit?: number;
+  /**
+   * Unpack the kernel's payload on the host and start at the kernel proper, instead of letting the guest unpack it.
+   * Default true; what cannot be unpacked starts as it is.
+   */
+  readonly unpackKernel?: boolean;
+}
+
+/** A normalised configuration: defaults filled in, sizes in bytes, addresses in full form. */
+export interface NormalVmConfig {
+  readonly name: string;
+  readonly kernel: string;
+  readonly initrd: string | undefined;
+  readonly cmdline: string;
+  readonly memoryBytes: number;
+  readonly cpus: number;
+  readonly hugePageBytes: number;
+  readonly devices: readonly { readonly bdf: string }[];
+  readonly rebootLimit: number;
+  readonly unpackKernel: boolean;
+}

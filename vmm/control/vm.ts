@@ -1,0 +1,93 @@
+/** The public face of a virtual machine. */
+import type { FunctionReport } from '../pci/function.ts';
+
+/** How a run ended. */
+export type VmExit =
+  | { readonly reason: 'shutdown' }
+  | { readonly reason: 'reboot-limit'; readonly reboots: number }
+  /** The guest wrote `value` to the debug-exit port 0xf4. */
+  | { readonly reason: 'debug-exit'; readonly value: number }
+  /** The guest did something that KVM cannot carry on from, or panicked with no reboot. */
+  | { readonly reason: 'crash'; readonly detail: string }
+  /** {@link Vm.stop} was called. */
+  | { readonly reason: 'stopped' };
+
+/** Exits to user space since the VM was created, by kind. */
+export interface ExitCounters {
+  /** Port I/O, without PCI config ports. */
+  readonly port: number;
+  /** Of those, writes and reads of the serial console. */
+  readonly console: number;
+  /** Memory-mapped I/O: traps on BARs, MSI-X tables and unclaimed addresses, without ECAM. */
+  readonly mmio: number;
+  /** PCI config space, by port or ECAM. */
+  readonly config: number;
+  /** Returns of KVM_RUN because this VMM asked for it (pause, stop). */
+  readonly kick: number;
+  readonly other: number;
+  readonly total: number;
+}
+
+export type VmEvent =
+  | { readonly type: 'state'; readonly state: VmState }
+  | { readonly type: 'reboot'; readonly count: number }
+  | { readonly type: 'warning'; readonly message: string }
+  | { readonly type: 'device'; readonly label: string; readonly what: string };
+
+export type VmState = 'created' | 'running' | 'paused' | 'stopping' | 'stopped' | 'closed';
+
+/** The guest's first serial port. */
+export interface SerialConsole {
+  /** Bytes as the guest writes them, from now on; ends with the VM. Several readers may listen. */
+  output(): AsyncIterable<Uint8Array>;
+  /** Lines without their ends, from the beginning of the log that is kept (the last MiB). */
+  lines(): AsyncIterable<string>;
+  /** Calls `listener` for every piece of output, on arrival. Returns what unsubscribes. */
+  onData(listener: (bytes: Uint8Array) => void): () => void;
+  /** What the guest has written so far; the last MiB. */
+  text(): string;
+  /** Resolves with the first match in the log, present or coming. @throws CausewayError TIMEOUT, ABORTED */
+  waitFor(
+    pattern: string | RegExp,
+    options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal },
+  ): Promise<RegExpMatchArray>;
+  /** Types into the guest. */
+  write(input: string | Uint8Array): void;
+}
+
+export interface VmReport {
+  readonly name: string;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly kernel: string;
+  readonly devices: readonly FunctionReport[];
+  readonly exits: ExitCounters;
+  readonly reboots: number;
+}
+
+/**
+ * A virtual machine. Created by `createVm`; holds its devices and memory until closed.
+ * @example
+ * await using vm = await createVm({ kernel: 'vmlinuz', devices: ['0000:01:00.0'] });
+ * await vm.start();
+ * await vm.serial.waitFor('login:');
+ */
+export interface Vm extends AsyncDisposable {
+  readonly state: VmState;
+  readonly serial: SerialConsole;
+  /** Resolves when the run ends, however it ends. Rejects only for a defect of Causeway. */
+  readonly exited: Promise<VmExit>;
+  start(): Promise<void>;
+  /** Resolves when no vCPU runs any more. */
+  pause(): Promise<void>;
+  resume(): void;
+  /** Presses the power button: the guest may shut down in order. */
+  powerButton(): void;
+  /** Ends the run at once. Devices are reset. Ignored when stopped already. */
+  stop(): Promise<void>;
+  /** Stops, gives every device back, frees memory. A second call is ignored. */
+  close(): Promise<void>;
+  events(): AsyncIterable<VmEvent>;
+  exits(): ExitCounters;
+  report(): VmReport;
+}

@@ -1,0 +1,45 @@
+/** Where things lie in guest-physical memory. A pure function, shared by RAM, PCI, ACPI and the boot loader. */
+import { alignUp, GIB, MIB } from '../base/bits.ts';
+import { endOf, type Range } from '../base/ranges.ts';
+
+/** The guest-physical map. All addresses are GPAs, bytes. */
+export interface MemoryLayout {
+  /** One or two ranges: below the PCI hole, and from 4 GiB up. */
+  readonly ram: readonly Range[];
+  /** 32-bit window for BARs. */
+  readonly mmio32: Range;
+  /** 64-bit prefetchable window for BARs, above all RAM. */
+  readonly mmio64: Range;
+  /** Memory-mapped config space, 1 MiB a bus. */
+  readonly ecam: Range;
+}
+
+/** RAM ends here below 4 GiB; up to 4 GiB lies the hole: BARs, ECAM, IOAPIC, LAPIC, KVM's own pages. */
+export const PCI_HOLE_START: number = 3 * GIB;
+export const HIGH_RAM_START: number = 4 * GIB;
+export const IOAPIC_BASE = 0xfec0_0000;
+export const LAPIC_BASE = 0xfee0_0000;
+/** Three pages that KVM on Intel needs for real mode, and the page of its identity map. Below 4 GiB, in the hole. */
+export const KVM_TSS_BASE = 0xfffb_d000;
+export const KVM_IDENTITY_MAP_BASE = 0xfffb_c000;
+/** Buses that ECAM covers. */
+export const ECAM_BUSES = 256;
+
+const ECAM: Range = { start: 0xe000_0000, size: ECAM_BUSES * MIB };
+const MMIO32: Range = { start: PCI_HOLE_START, size: ECAM.start - PCI_HOLE_START };
+/** The 64-bit window starts no lower, so that a guest with little RAM still gets naturally aligned big BARs. */
+const MMIO64_MIN_START: number = 64 * GIB;
+
+/**
+ * @param sizeBytes guest RAM, a multiple of 4 KiB
+ * @param physicalBits width of guest-physical addresses (CPUID 0x80000008); the 64-bit window stays below 2^bits
+ */
+export function memoryLayout(sizeBytes: number, physicalBits: number): MemoryLayout {
+  const low: Range = { start: 0, size: Math.min(sizeBytes, PCI_HOLE_START) };
+  const high: Range = { start: HIGH_RAM_START, size: sizeBytes - low.size };
+  const ram = high.size > 0 ? [low, high] : [low];
+  const top = 2 ** Math.min(physicalBits, 48);
+  // Natural alignment of the largest BAR wants a start that is itself well aligned.
+  const start = Math.min(Math.max(MMIO64_MIN_START, alignUp(endOf(ram.at(-1)!), 32 * GIB)), top);
+  return { ram, mmio32: MMIO32, mmio64: { start, size: Math.max(0, Math.min(top - start, 512 * GIB)) }, ecam: ECAM };
+}

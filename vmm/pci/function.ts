@@ -1,0 +1,110 @@
+/**
+ * A PCI function as the machine sees it. An assigned device implements this; the machine never knows VFIO.
+ * A function outlives power cycles: a reboot of the guest is `powerOff`, then `powerOn` with the services of a new VM.
+ */
+import type { Fd, Gpa, Gsi, Hva } from '../../native/types.ts';
+import type { Range } from '../base/ranges.ts';
+import type { TrapMap } from '../bus/trap.ts';
+import type { IrqRouter } from '../irq/irq-router.ts';
+import type { ConfigWindow } from './config-window.ts';
+
+/** The guest's address of a function. Never to be mixed up with a host BDF. */
+export interface GuestBdf {
+  readonly bus: number;
+  readonly device: number;
+  readonly function: number;
+}
+
+/** A BAR that wants an address before the guest starts. */
+export interface BarRequest {
+  /** 0 to 5; a 64-bit BAR has the index of its lower half. */
+  readonly index: number;
+  /** Power of two; memory BARs at least a page. */
+  readonly sizeBytes: number;
+  readonly kind: 'memory' | 'port';
+  readonly is64: boolean;
+  readonly prefetchable: boolean;
+}
+
+/** A piece of host memory shown to the guest as it is: KVM memory slots. */
+export interface MemorySlots {
+  /**
+   * @throws RangeError when it overlaps RAM or another slot
+   * @throws KernelError of KVM_SET_USER_MEMORY_REGION
+   */
+  add(gpa: Gpa, sizeBytes: number, hva: Hva, options?: { readonly readonly?: boolean }): void;
+  /** Removes the slot that starts there. The guest cannot reach the memory any more when it returns. Ignored when there is none. */
+  remove(gpa: Gpa): void;
+}
+
+/** What the machine offers to a function for one power cycle. */
+export interface PciServices {
+  readonly address: GuestBdf;
+  readonly slots: MemorySlots;
+  /** Traps on guest-physical memory. */
+  readonly memoryTraps: TrapMap;
+  readonly portTraps: TrapMap;
+  readonly irq: IrqRouter;
+  /** The IOAPIC pin of this function's INTx; its own. */
+  readonly intxGsi: Gsi;
+  /** Windows in which a memory BAR may be mapped (32-bit, 64-bit); elsewhere it stays unmapped. */
+  readonly memoryWindows: readonly Range[];
+  readonly portWindow: Range;
+  /** Tells KVM that a VFIO group or device takes part (KVM_DEV_VFIO_FILE_ADD), and that it no longer does. */
+  addVfioFile(file: Fd): void;
+  deleteVfioFile(file: Fd): void;
+  /** A remark for the user: once per cause. */
+  warn(message: string): void;
+}
+
+/** How a BAR, or a part of it, reaches the guest. */
+export interface BarArea {
+  readonly offset: number;
+  readonly sizeBytes: number;
+  readonly mode: 'direct' | 'trap';
+  /** Why it is trapped: `io-bar`, `no-mmap`, `msix-table`, `msix-pba`, `sub-page`, `beside msix` … */
+  readonly why?: string;
+}
+
+export interface BarReport extends BarRequest {
+  /** Guest address at the moment, undefined while not decoded. */
+  readonly gpa?: number;
+  readonly areas: readonly BarArea[];
+}
+
+/** For the summary, `inspect` and tests. Plain data. */
+export interface FunctionReport {
+  readonly label: string;
+  readonly address?: GuestBdf;
+  readonly bars: readonly BarReport[];
+  readonly interrupts: {
+    readonly mode: 'none' | 'intx' | 'msi' | 'msix';
+    readonly available: number;
+    readonly routed: number;
+  };
+  /** What resets were done and how, oldest first. */
+  readonly resets: readonly {
+    readonly when: 'boot' | 'reboot' | 'release' | 'guest';
+    readonly method: string;
+    readonly ok: boolean;
+  }[];
+}
+
+export interface PciFunction {
+  /** For people: `0000:01:00.0 8086:10d3`. */
+  readonly label: string;
+  readonly window: ConfigWindow;
+  readonly bars: readonly BarRequest[];
+  /**
+   * A config write of the guest, on the machine thread. `width` is 1, 2 or 4 and the access lies within one dword
+   * (the bus has split it). Never throws for what a guest may write.
+   */
+  writeConfig(offset: number, width: number, value: number): void;
+  /** Firmware's part: sets the BAR's address before the guest starts, decode stays off. */
+  placeBar(index: number, address: number): void;
+  /** Before the first vCPU runs. The device is reset, its config image is as after power-on, nothing is mapped. */
+  powerOn(services: PciServices): void;
+  /** After the last vCPU stopped. Everything taken from the services is given back; the device is quiet. */
+  powerOff(): void;
+  report(): FunctionReport;
+}
