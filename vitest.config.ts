@@ -1,0 +1,32 @@
+import { configDefaults, defineConfig } from 'vitest/config';
+
+const MINUTE_MS = 60_000;
+const exclude = [...configDefaults.exclude, '**/dist/**', '.cache/**'];
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['**/*.test.ts'],
+          exclude: [...exclude, 'guest-tests/**'],
+          pool: 'threads',
+        },
+      },
+      {
+        test: {
+          name: 'lab',
+          include: ['guest-tests/**/*.test.ts'],
+          exclude,
+          // Each test owns a whole emulated host: two at once would only slow each other down.
+          fileParallelism: false,
+          maxWorkers: 1,
+          pool: 'forks',
+          testTimeout: 10 * MINUTE_MS,
+          hookTimeout: 10 * MINUTE_MS,
+        },
+      },
+    ],
+  },
+});
