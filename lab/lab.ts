@@ -1,0 +1,317 @@
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir, totalmem } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cacheRoot, type Log } from './cache.ts';
+import { Commands, type ExecOptions, type ExecResult } from './commands.ts';
+import { LabError } from './errors.ts';
+import { buildInitramfs } from './initramfs/build.ts';
+import { findKernel, unpackedImage } from './kernels.ts';
+import { initScript, toolsDir } from './machine-init.ts';
+import { busybox, qemu } from './packages.ts';
+import { type Accel, chooseAccel, kvmModules, readHostCpu } from './qemu/accel.ts';
+import { qemuArgs } from './qemu/command-line.ts';
+import { type Bind, disksNeeded, hostDrivers, type LabDeviceSpec, parseDevice } from './qemu/devices.ts';
+import { QemuProcess } from './qemu/process.ts';
+import { Qmp, type QmpEvent, type QmpValue } from './qemu/qmp.ts';
+
+/** What the lab machine should be. Everything has a default. */
+export interface LabOptions {
+  /** PCI devices, each behind a root port of its own; a string is `MODEL[,option=value...]`. */
+  readonly devices?: readonly (string | LabDeviceSpec)[];
+  /** `6.1` (default), `6.12`, another Debian series, `host`, or a path to a kernel. */
+  readonly kernel?: string;
+  /** QEMU series: `7.2` (default) or `10`. */
+  readonly qemu?: string;
+  /** Memory of the lab in MiB; default 4096, at most half of the host's. */
+  readonly memoryMib?: number;
+  /** Processors of the lab; default 2. */
+  readonly cpus?: number;
+  readonly accel?: 'auto' | Accel;
+  /** Host directory that is writable on both sides; default: a fresh one that `close` removes. */
+  readonly shareDir?: string;
+  /** Aborting closes the lab. */
+  readonly signal?: AbortSignal;
+  /** Receives one line per step. */
+  readonly log?: Log;
+  /** Receives the lab's kernel log and console as it comes. */
+  readonly onConsole?: (chunk: string) => void;
+  /** Receives QEMU's events. */
+  readonly onEvent?: (event: QmpEvent) => void;
+  readonly extraQemuArgs?: readonly string[];
+  /** Kernel modules to load in the lab besides the usual ones. */
+  readonly extraModules?: readonly string[];
+  /** Words for the kernel's command line. */
+  readonly append?: string;
+  /** Look for newer packages than the cached ones. */
+  readonly refresh?: boolean;
+  /** How long the boot may take, in ms; default 180 000. */
+  readonly bootTimeoutMs?: number;
+}
+
+/** A device as commands in the lab see it. */
+export interface LabDevice {
+  readonly model: string;
+  /** Address of function 0, such as `0000:01:00.0`; empty when the kernel found nothing behind the port. */
+  readonly bdf: string;
+  /** All functions of the device, function 0 first. */
+  readonly functions: readonly string[];
+  readonly bind: Bind;
+  /** QEMU's id of the device, for `monitor('device_del ...')`. */
+  readonly id: string;
+  /** QEMU's id of the root port above it, for `monitor('pcie_aer_inject_error ...')`. */
+  readonly port: string;
+}
+
+/** A running lab. */
+export interface Lab extends AsyncDisposable {
+  readonly devices: readonly LabDevice[];
+  /** `uname -r` in the lab. */
+  readonly kernelVersion: string;
+  readonly accel: Accel;
+  /** From the start of QEMU to readiness, in ms. */
+  readonly bootMs: number;
+  /** Writable on both sides, at the same path. */
+  readonly shareDir: string;
+  /** What the lab's kernel printed so far. */
+  readonly console: string;
+  /** Run a command (text goes to `sh -c`); several may run at once. */
+  exec(command: string | readonly string[], options?: ExecOptions): Promise<ExecResult>;
+  /** Signal every running command. */
+  signalAll(signal: string): void;
+  /** A command of QEMU's human monitor, such as `info pci`; gives its answer. */
+  monitor(command: string): Promise<string>;
+  /** A command of QEMU's machine protocol. */
+  qmp(command: string, args?: { [key: string]: QmpValue }): Promise<QmpValue>;
+  /** Switch the lab off and remove what it left. May be called more than once. */
+  close(): Promise<void>;
+}
+
+/** Modules without which there is no root file system or agent. */
+const rootModules = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay'];
+const laterModules = ['vfio-pci', 'vfio_iommu_type1', 'virtio-rng'];
+const spareModules = [
+  ...new Set(Object.values(hostDrivers)),
+  '8139too',
+  'vfio',
+  'iommufd',
+  'tun',
+  'bridge',
+  'vhost_net',
+  'virtio_blk',
+];
+
+/** Fetch everything that a lab with these options needs; afterwards it opens without a network. */
+export async function fetchLab(options: LabOptions = {}): Promise<void> {
+  const fetch = { log: options.log, refresh: options.refresh };
+  await qemu(options.qemu, fetch);
+  await busybox(fetch);
+  const kernel = await findKernel(options.kernel ?? '6.1', fetch);
+  await unpackedImage(kernel.vmlinuz);
+}
+
+/** Boot a lab; resolves when commands can run. Throws LabError. */
+export async function openLab(options: LabOptions = {}): Promise<Lab> {
+  const log = options.log ?? (() => {});
+  options.signal?.throwIfAborted();
+  const fetch = { log, refresh: options.refresh };
+  const emulator = await qemu(options.qemu, fetch);
+  const kernel = await findKernel(options.kernel ?? '6.1', fetch);
+  const cpu = readHostCpu();
+  const chosen = chooseAccel(cpu);
+  const accel = options.accel === undefined || options.accel === 'auto' ? chosen.accel : options.accel;
+  const devices = (options.devices ?? []).map((one) => (typeof one === 'string' ? parseDevice(one) : one));
+
+  const temporary = options.shareDir === undefined;
+  const shareDir = temporary ? await mkdtemp(join(tmpdir(), 'causeway-lab-')) : resolve(options.shareDir ?? '');
+  await mkdir(shareDir, { recursive: true });
+  const cleanUp = async () => {
+    if (temporary) await rm(shareDir, { recursive: true, force: true });
+  };
+  try {
+    const modules = [...kvmModules(accel, cpu), ...laterModules, ...(options.extraModules ?? [])];
+    const initrd = await buildInitramfs(
+      {
+        kernel,
+        modules: rootModules,
+        spareModules: modules,
+        optionalModules: spareModules,
+        init: initScript({ devices, shareDir, modules, agent: agentCommand() }),
+      },
+      fetch,
+    );
+    const noOptionRoms = join(cacheRoot(), 'no-option-roms');
+    if (!existsSync(noOptionRoms)) await writeFile(noOptionRoms, Buffer.alloc(8));
+    const args = qemuArgs({
+      accel,
+      cpus: options.cpus ?? 2,
+      memoryMib: options.memoryMib ?? Math.min(4096, Math.floor(totalmem() / 2 ** 21)),
+      kernel: (await unpackedImage(kernel.vmlinuz)) ?? kernel.vmlinuz,
+      initrd,
+      ...(options.append === undefined ? {} : { append: options.append }),
+      shareDir,
+      noOptionRoms,
+      devices,
+      extraArgs: options.extraQemuArgs ?? [],
+    });
+    const why = accel === 'tcg' ? `emulated processor (${chosen.reason})` : 'KVM';
+    log(`booting Linux ${kernel.version} on QEMU ${emulator.version}, ${why}`);
+    const process = await QemuProcess.start(emulator, args, disksNeeded(devices), options.onConsole ?? (() => {}));
+    const lab = new RunningLab(process, options, { accel, shareDir, devices, cleanUp });
+    await lab.boot();
+    log(`ready after ${(lab.bootMs / 1000).toFixed(1)} s${describe(lab.devices)}`);
+    return lab;
+  } catch (error) {
+    await cleanUp();
+    throw error;
+  }
+}
+
+function describe(devices: readonly LabDevice[]): string {
+  return devices
+    .map(({ model, bdf, bind }) => `; ${model} is ${bdf} (${bind === 'none' ? 'no driver' : bind})`)
+    .join('');
+}
+
+/** The agent runs under this very Node, which the lab sees at the same path. */
+function agentCommand(): string[] {
+  const here = fileURLToPath(import.meta.url);
+  const agent = here.endsWith('.ts') ? join(here, '../../dist/lab/agent/main.js') : join(here, '../agent/main.js');
+  if (!existsSync(agent)) {
+    throw new LabError('LAB_USAGE', `the lab's agent is not built (${agent})`, { hint: 'run: npm run build' });
+  }
+  return [process.execPath, agent];
+}
+
+interface Parts {
+  readonly accel: Accel;
+  readonly shareDir: string;
+  readonly devices: readonly LabDeviceSpec[];
+  readonly cleanUp: () => Promise<void>;
+}
+
+class RunningLab implements Lab {
+  devices: readonly LabDevice[] = [];
+  kernelVersion = '';
+  bootMs = 0;
+  readonly accel: Accel;
+  readonly shareDir: string;
+  readonly #process: QemuProcess;
+  readonly #options: LabOptions;
+  readonly #parts: Parts;
+  readonly #commands: Commands;
+  readonly #qmp: Qmp;
+  readonly #started = Date.now();
+  #closing: Promise<void> | undefined;
+  #detach: () => void = () => {};
+
+  constructor(process: QemuProcess, options: LabOptions, parts: Parts) {
+    this.#process = process;
+    this.#options = options;
+    this.#parts = parts;
+    this.accel = parts.accel;
+    this.shareDir = parts.shareDir;
+    this.#commands = new Commands(process.agent);
+    this.#qmp = new Qmp(process.qmp, options.onEvent);
+    void process.ended.then(({ how }) => this.#commands.fail(this.#died(how)));
+  }
+
+  get console(): string {
+    return this.#process.console;
+  }
+
+  async boot(): Promise<void> {
+    const { signal, bootTimeoutMs = 180_000 } = this.#options;
+    const onAbort = () => {
+      this.#commands.fail(new LabError('LAB_ABORTED', 'the lab was aborted'));
+      void this.close();
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.#detach = () => signal?.removeEventListener('abort', onAbort);
+    const timer = setTimeout(() => {
+      const message = `the lab did not come up within ${bootTimeoutMs / 1000} s\n${tail(this.console)}`;
+      this.#commands.fail(new LabError('LAB_BOOT_TIMEOUT', message));
+    }, bootTimeoutMs);
+    try {
+      this.#qmp.open().catch(() => {});
+      const report = await this.#commands.ready;
+      this.kernelVersion = report.kernel;
+      this.devices = this.#parts.devices.map(({ model, bind = 'vfio-pci' }, index) => {
+        const functions = report.devices[index] ?? [];
+        return { model, bind, functions, bdf: functions[0] ?? '', id: `dev${index}`, port: `port${index}` };
+      });
+      this.bootMs = Date.now() - this.#started;
+    } catch (error) {
+      await this.close();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  exec(command: string | readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    const argv = typeof command === 'string' ? ['sh', '-c', command] : command;
+    return this.#commands.run(
+      { argv, cwd: options.cwd ?? process.cwd(), env: { ...this.#env(), ...options.env } },
+      options,
+    );
+  }
+
+  signalAll(signal: string): void {
+    this.#commands.signalAll(signal);
+  }
+
+  async monitor(command: string): Promise<string> {
+    return String(await this.#qmp.execute('human-monitor-command', { 'command-line': command }));
+  }
+
+  qmp(command: string, args?: { [key: string]: QmpValue }): Promise<QmpValue> {
+    return this.#qmp.execute(command, args);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#detach();
+    this.#commands.fail(new LabError('LAB_CLOSED', 'the lab is closed'));
+    // Nothing in the lab outlives it: its disk is the host's, read-only, and the share is written through.
+    this.#process.kill();
+    await this.#process.ended;
+    await this.#parts.cleanUp();
+  }
+
+  #env(): Record<string, string> {
+    const pass = Object.entries(process.env).filter(([name]) =>
+      /^(CAUSEWAY_|LANG$|LC_|TERM$|NO_COLOR$|FORCE_COLOR$)/.test(name),
+    );
+    return {
+      ...(Object.fromEntries(pass) as Record<string, string>),
+      PATH: `${process.env.PATH ?? '/usr/local/bin:/usr/bin:/bin'}:/usr/local/sbin:/usr/sbin:/sbin:${toolsDir}`,
+      HOME: process.env.HOME ?? '/root',
+      CAUSEWAY_CACHE: cacheRoot(),
+      CAUSEWAY_LAB: this.shareDir,
+      CAUSEWAY_LAB_DEVICES: this.devices.map(({ bdf }) => bdf).join(' '),
+    };
+  }
+
+  #died(how: string): LabError {
+    const panic = /Kernel panic - not syncing: .*/.exec(this.console)?.[0].trim();
+    const before = this.bootMs === 0 ? 'while booting ' : '';
+    const last = tail(`${this.#process.stderr}\n${this.console}`);
+    if (panic !== undefined) return new LabError('LAB_PANIC', `the lab's kernel panicked ${before}(${panic})\n${last}`);
+    const message = `QEMU ended ${before}(${how})\n${last}`;
+    return new LabError(this.bootMs === 0 ? 'LAB_BOOT_FAILED' : 'LAB_DIED', message);
+  }
+}
+
+function tail(text: string): string {
+  return text.trim().split(/\r?\n/).slice(-25).join('\n');
+}

@@ -1,0 +1,107 @@
+import { LabError } from '../errors.ts';
+
+/** Which driver a lab device has when the first command starts: vfio-pci, its own Linux driver, or none. */
+export type Bind = 'vfio-pci' | 'host' | 'none';
+
+/** A PCI device of the lab. */
+export interface LabDeviceSpec {
+  /** QEMU's name of the device, such as `e1000e`. */
+  readonly model: string;
+  readonly bind?: Bind;
+  /** QEMU's options of the device. */
+  readonly options?: Readonly<Record<string, string>>;
+}
+
+/** The kernel module that drives each model which the lab carries a driver for. */
+export const hostDrivers: Readonly<Record<string, string>> = {
+  e1000: 'e1000',
+  e1000e: 'e1000e',
+  igb: 'igb',
+  igbvf: 'igbvf',
+  rtl8139: '8139cp',
+  pcnet: 'pcnet32',
+  tulip: 'tulip',
+  vmxnet3: 'vmxnet3',
+  ne2k_pci: 'ne2k-pci',
+  'virtio-net-pci': 'virtio_net',
+  nvme: 'nvme',
+  'qemu-xhci': 'xhci-pci',
+  'nec-usb-xhci': 'xhci-pci',
+};
+
+const nicModels = /^(e1000e?|e1000-\w+|igb|rtl8139|pcnet|tulip|vmxnet3|ne2k_pci|i825\w+|virtio-net-pci(-\S+)?|rocker)$/;
+const binds: readonly string[] = ['vfio-pci', 'host', 'none'];
+
+/** Read `MODEL[,option=value...]`; the option `bind` is the lab's own. */
+export function parseDevice(text: string, defaultBind: Bind = 'vfio-pci'): Required<LabDeviceSpec> {
+  const [model = '', ...rest] = text.split(',');
+  if (!/^[\w.-]+$/.test(model)) throw new LabError('LAB_USAGE', `"${text}" does not name a device model`);
+  const options: Record<string, string> = {};
+  let bind = defaultBind;
+  for (const part of rest) {
+    const at = part.indexOf('=');
+    if (at < 1) throw new LabError('LAB_USAGE', `"${part}" in device "${text}" is not option=value`);
+    const [key, value] = [part.slice(0, at), part.slice(at + 1)];
+    if (key === 'bind') bind = parseBind(value);
+    else options[key] = value;
+  }
+  return { model, bind, options };
+}
+
+/** Read a driver choice. */
+export function parseBind(text: string): Bind {
+  if (binds.includes(text)) return text as Bind;
+  throw new LabError('LAB_USAGE', `"${text}" is not a driver choice; there are ${binds.join(', ')}`);
+}
+
+/** The slot on the root bus of the root port that device number `index` sits behind. */
+export function portSlot(index: number): number {
+  return 0x10 + index;
+}
+
+/** More ports than this stop the firmware: each claims 4 KiB of the 64 KiB of I/O space. */
+const portsWithIo = 8;
+const mostPorts = 15;
+
+/**
+ * QEMU's arguments for the devices: each behind a root port of its own, which makes it an IOMMU group of its own; network
+ * devices with a user-mode network, NVMe with a disk that is `diskFds[n]`, an unlinked file, ivshmem with memory.
+ */
+export function deviceArgs(devices: readonly LabDeviceSpec[], takeDiskFd: () => number): string[] {
+  if (devices.length > mostPorts) {
+    throw new LabError('LAB_USAGE', `the lab has room for ${mostPorts} devices, not ${devices.length}`);
+  }
+  const args: string[] = [];
+  devices.forEach(({ model, options = {} }, index) => {
+    const io = devices.length > portsWithIo ? ',io-reserve=0' : '';
+    const slot = portSlot(index).toString(16);
+    args.push(
+      '-device',
+      `pcie-root-port,id=port${index},bus=pcie.0,addr=${slot},chassis=${index + 1},slot=${index + 1}${io}`,
+    );
+    const all: Record<string, string> = { id: `dev${index}`, bus: `port${index}` };
+    if (nicModels.test(model) && model !== 'rocker' && options.netdev === undefined) {
+      args.push('-netdev', `user,id=net${index}`);
+      all.netdev = `net${index}`;
+    }
+    if (model === 'nvme') {
+      all.serial = `lab${index}`;
+      if (options.drive === undefined) {
+        args.push('-drive', `if=none,id=disk${index},format=raw,file=/proc/self/fd/${takeDiskFd()}`);
+        all.drive = `disk${index}`;
+      }
+    }
+    if (model === 'ivshmem-plain' && options.memdev === undefined) {
+      args.push('-object', `memory-backend-ram,id=mem${index},size=1M,share=on`);
+      all.memdev = `mem${index}`;
+    }
+    Object.assign(all, options);
+    args.push('-device', [model, ...Object.entries(all).map(([key, value]) => `${key}=${value}`)].join(','));
+  });
+  return args;
+}
+
+/** How many disks `deviceArgs` will ask for. */
+export function disksNeeded(devices: readonly LabDeviceSpec[]): number {
+  return devices.filter(({ model, options }) => model === 'nvme' && options?.drive === undefined).length;
+}
