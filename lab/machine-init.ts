@@ -3,7 +3,7 @@ import { type LabDeviceSpec, portSlot } from './qemu/devices.ts';
 /** Where `/init` and the agent meet inside the lab. */
 export const readyFile = '/run/lab-devices';
 
-/** Busybox and its applets inside the lab, for what the host's own file system lacks (modprobe, lspci, ip). */
+/** Busybox and its applets inside the lab, for what the host's own file system lacks (modprobe, insmod, ip). */
 export const toolsDir = '/run/lab-tools';
 
 /** What `/init` depends on. */

@@ -58,7 +58,7 @@ itself failed or the options are wrong; 126 when COMMAND could not be started.
 
 Examples
   npm run lab -- --device e1000e ls -l /dev/vfio
-  npm run lab -- --qemu 10 --device igb --device nvme,bind=host 'lspci -k; ls /dev/nvme*'
+  npm run lab -- --qemu 10 --device igb --device nvme,bind=host 'lsmod; ls /dev/nvme*'
 `;
 
 interface Draft {
