@@ -1,0 +1,103 @@
+/** The DSDT's definition block: the host bridge with its windows and interrupt pins, and the few legacy devices. Pure. */
+import { MIB } from '../base/bits.ts';
+import type { MemoryLayout } from '../memory/layout.ts';
+import * as aml from './aml.ts';
+import { PM1A_CONTROL_PORT, PM1A_CONTROL_SIZE, PM1A_EVENT_PORT, PM1A_EVENT_SIZE, SLEEP_TYPE_S5 } from './ports.ts';
+import * as res from './resources.ts';
+
+/** Which interrupt all four INTx pins of one device on bus 0 lead to. */
+export interface IntxRoute {
+  /** Device number on bus 0. */
+  readonly device: number;
+  readonly gsi: number;
+}
+
+/** Names the _OSC interface of PCI host bridges (PCI Firmware Specification 3.3 §4.5.1). */
+const PCI_OSC_UUID = '33db4d5b-1ff7-401c-9657-7441c03dd766';
+/** _OSC status: the UUID is not known (ACPI 6.5 §6.2.11). */
+const OSC_UNKNOWN_UUID = 4;
+const CONFIG_PORT = 0xcf8;
+const CONFIG_PORT_SIZE = 8;
+
+/** AML of the whole machine, without the table's header. */
+export function dsdtAml(layout: MemoryLayout, intx: readonly IntxRoute[]): aml.Aml {
+  return aml.concat(
+    // Value for PM1a, value for PM1b, two reserved (ACPI 6.5 §7.4.2).
+    aml.name('\\_S5', aml.pack(aml.integer(SLEEP_TYPE_S5), aml.integer(SLEEP_TYPE_S5), aml.integer(0), aml.integer(0))),
+    aml.scope('\\_SB', hostBridge(layout, intx), motherboard(layout), serialPort(), clock()),
+  );
+}
+
+function hostBridge(layout: MemoryLayout, intx: readonly IntxRoute[]): aml.Aml {
+  const windows = [
+    res.busWindow(0, layout.ecam.size / MIB - 1),
+    res.ioPorts(CONFIG_PORT, CONFIG_PORT_SIZE),
+    res.ioWindow({ start: 0, size: CONFIG_PORT }),
+    res.ioWindow({ start: 0x1000, size: 0xf000 }),
+    res.memoryWindow32(layout.mmio32),
+  ];
+  if (layout.mmio64.size > 0) windows.push(res.memoryWindow64(layout.mmio64));
+  return aml.device(
+    'PCI0',
+    aml.name('_HID', aml.eisaId('PNP0A08')),
+    aml.name('_CID', aml.eisaId('PNP0A03')),
+    aml.name('_UID', aml.integer(0)),
+    aml.name('_SEG', aml.integer(0)),
+    aml.name('_BBN', aml.integer(0)),
+    aml.name('_CRS', res.resourceTemplate(...windows)),
+    aml.name('_PRT', interruptRouting(intx)),
+    // Every control that the guest asks for is its own: hot-plug, PME, AER, LTR.
+    aml.method(
+      '_OSC',
+      4,
+      aml.ifThen(aml.equal(aml.arg(0), aml.uuid(PCI_OSC_UUID)), aml.returns(aml.arg(3))),
+      aml.createDwordField(aml.arg(3), 0, 'STAT'),
+      aml.or(aml.reference('STAT'), aml.integer(OSC_UNKNOWN_UUID), aml.reference('STAT')),
+      aml.returns(aml.arg(3)),
+    ),
+  );
+}
+
+/** _PRT (ACPI 6.5 §6.2.13): each pin straight to its GSI, with no link device between. */
+function interruptRouting(intx: readonly IntxRoute[]): aml.Aml {
+  const entries = intx.flatMap(({ device, gsi }) =>
+    [0, 1, 2, 3].map((pin) =>
+      aml.pack(aml.integer(device * 0x1_0000 + 0xffff), aml.integer(pin), aml.integer(0), aml.integer(gsi)),
+    ),
+  );
+  return aml.pack(...entries);
+}
+
+/** What the board itself decodes. Linux uses ECAM only where ACPI or e820 reserves it (pci_mmcfg_check_reserved). */
+function motherboard(layout: MemoryLayout): aml.Aml {
+  return aml.device(
+    'MBRD',
+    aml.name('_HID', aml.eisaId('PNP0C02')),
+    aml.name('_UID', aml.integer(0)),
+    aml.name(
+      '_CRS',
+      res.resourceTemplate(
+        res.memory32Fixed(layout.ecam),
+        res.ioPorts(PM1A_EVENT_PORT, PM1A_EVENT_SIZE),
+        res.ioPorts(PM1A_CONTROL_PORT, PM1A_CONTROL_SIZE),
+      ),
+    ),
+  );
+}
+
+function serialPort(): aml.Aml {
+  return aml.device(
+    'COM1',
+    aml.name('_HID', aml.eisaId('PNP0501')),
+    aml.name('_UID', aml.integer(0)),
+    aml.name('_CRS', res.resourceTemplate(res.ioPorts(0x3f8, 8), res.isaIrq(4))),
+  );
+}
+
+function clock(): aml.Aml {
+  return aml.device(
+    'RTC0',
+    aml.name('_HID', aml.eisaId('PNP0B00')),
+    aml.name('_CRS', res.resourceTemplate(res.ioPorts(0x70, 2), res.isaIrq(8))),
+  );
+}
