@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -55,7 +55,7 @@ export async function withLock<T>(path: string, body: () => Promise<T>, log?: Lo
   for (;;) {
     try {
       const file = await open(path, 'wx');
-      await file.writeFile(`${process.pid}\n`);
+      await file.writeFile(`${process.pid} ${startTime(process.pid)}\n`);
       await file.close();
       break;
     } catch (error) {
@@ -78,11 +78,22 @@ export async function withLock<T>(path: string, body: () => Promise<T>, log?: Lo
 
 async function isAbandoned(path: string): Promise<boolean> {
   try {
-    const owner = Number.parseInt(await readFile(path, 'utf8'), 10);
-    if (Number.isInteger(owner)) return owner !== process.pid && !existsSync(`/proc/${owner}`);
-    // The owner creates the file and then writes its pid: an empty file is only suspicious once it is old.
+    const [pid, started] = (await readFile(path, 'utf8')).trim().split(' ');
+    // A process id alone may have been given to another process since.
+    if (pid && started) return startTime(Number(pid)) !== started;
+    // The owner creates the file and then writes who it is: an empty file is only suspicious once it is old.
     return Date.now() - (await stat(path)).mtimeMs > 5000;
   } catch {
     return false;
+  }
+}
+
+/** When a process began, in clock ticks since boot; undefined when there is none. */
+function startTime(pid: number): string | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
   }
 }

@@ -1,0 +1,101 @@
+import { expect, test } from 'vitest';
+import { chooseAccel, kvmModules } from './accel.ts';
+import { type MachineSpec, qemuArgs } from './command-line.ts';
+import { deviceArgs, disksNeeded, parseDevice } from './devices.ts';
+
+const spec: MachineSpec = {
+  accel: 'tcg',
+  cpus: 2,
+  memoryMib: 4096,
+  kernel: '/k',
+  initrd: '/i',
+  shareDir: '/tmp/a,b',
+  noOptionRoms: '/zero',
+  devices: [],
+  extraArgs: ['-trace', 'vtd*'],
+};
+
+/** The values given to one option. */
+function values(args: readonly string[], option: string): string[] {
+  return args.flatMap((word, index) => (word === option ? [args[index + 1] ?? ''] : []));
+}
+
+test('emulation needs the interrupt controllers in QEMU, KVM at least half of them', () => {
+  expect(values(qemuArgs(spec), '-machine')).toEqual(['q35,kernel-irqchip=off']);
+  expect(values(qemuArgs({ ...spec, accel: 'kvm' }), '-machine')).toEqual(['q35,kernel-irqchip=split']);
+  expect(values(qemuArgs({ ...spec, accel: 'kvm' }), '-cpu')).toEqual(['host']);
+});
+
+test('the root is read-only, the share is not, and a comma in its path survives', () => {
+  const [root, share] = values(qemuArgs(spec), '-virtfs');
+  expect(root).toContain('path=/,');
+  expect(root).toContain('readonly=on');
+  expect(share).toContain('path=/tmp/a,,b,');
+  expect(share).not.toContain('readonly');
+});
+
+test('the kernel gets an IOMMU, and extra words on both command lines are last', () => {
+  const args = qemuArgs({ ...spec, append: 'debug' });
+  expect(values(args, '-append')[0]).toMatch(/intel_iommu=on.* debug$/);
+  expect(args.slice(-2)).toEqual(['-trace', 'vtd*']);
+});
+
+test('each device sits behind a port of its own, network devices on a network of their own', () => {
+  const args = deviceArgs([parseDevice('e1000e,mac=52:54:00:00:00:01'), parseDevice('edu')], () => 5);
+  const devices = values(args, '-device');
+  expect(devices).toEqual([
+    'pcie-root-port,id=port0,bus=pcie.0,addr=10,chassis=1,slot=1',
+    'e1000e,id=dev0,bus=port0,netdev=net0,mac=52:54:00:00:00:01',
+    'pcie-root-port,id=port1,bus=pcie.0,addr=11,chassis=2,slot=2',
+    'edu,id=dev1,bus=port1',
+  ]);
+  expect(values(args, '-netdev')).toEqual(['user,id=net0']);
+});
+
+test('nvme gets a disk from an inherited file, unless it has a drive', () => {
+  const devices = [parseDevice('nvme'), parseDevice('nvme,drive=mine')];
+  expect(disksNeeded(devices)).toBe(1);
+  expect(
+    values(
+      deviceArgs(devices, () => 7),
+      '-drive',
+    ),
+  ).toEqual(['if=none,id=disk0,format=raw,file=/proc/self/fd/7']);
+});
+
+test('many ports give up their I/O windows; too many are refused', () => {
+  const many = (count: number) => Array.from({ length: count }, () => parseDevice('edu'));
+  expect(
+    values(
+      deviceArgs(many(8), () => 5),
+      '-device',
+    )[0],
+  ).not.toContain('io-reserve');
+  expect(
+    values(
+      deviceArgs(many(9), () => 5),
+      '-device',
+    )[0],
+  ).toContain('io-reserve=0');
+  expect(() => deviceArgs(many(16), () => 5)).toThrow('room for 15');
+});
+
+test('a device is a model with options, of which bind is the lab’s own', () => {
+  expect(parseDevice('igb,bind=host,mac=a:b=c')).toEqual({ model: 'igb', bind: 'host', options: { mac: 'a:b=c' } });
+  expect(parseDevice('igb', 'none').bind).toBe('none');
+  expect(() => parseDevice('igb,oops')).toThrow('option=value');
+  expect(() => parseDevice('')).toThrow('does not name');
+  expect(() => parseDevice('igb,bind=uio')).toThrow('not a driver choice');
+});
+
+test('KVM is taken only where nothing speaks against it', () => {
+  const good = { flags: ['svm'], nested: '1', kvm: true };
+  expect(chooseAccel(good).accel).toBe('kvm');
+  expect(chooseAccel({ ...good, nested: 'N' }).accel).toBe('tcg');
+  expect(chooseAccel({ ...good, nested: undefined }).accel).toBe('tcg');
+  expect(chooseAccel({ ...good, kvm: false }).accel).toBe('tcg');
+  expect(chooseAccel({ ...good, flags: [] }).accel).toBe('tcg');
+  expect(chooseAccel({ ...good, flags: ['svm', 'hypervisor'] }).accel).toBe('tcg');
+  expect(kvmModules('kvm', { ...good, flags: ['vmx'] })).toEqual(['kvm-intel']);
+  expect(kvmModules('tcg', { ...good, flags: ['vmx'] })).toEqual(['kvm-amd']);
+});
