@@ -1,0 +1,337 @@
+#include "memory.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+
+#include "common.h"
+#include "environment.h"
+#include "exposed.h"
+#include "vcpu.h"
+
+// Old headers lack these.
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21U << 26)
+#endif
+#ifndef MFD_HUGE_1GB
+#define MFD_HUGE_1GB (30U << 26)
+#endif
+
+namespace causeway {
+namespace {
+
+constexpr uint64_t kMaxViewBytes = uint64_t{4} << 30;  // what Node 20 can hold in one ArrayBuffer
+
+struct Registry {
+  std::shared_mutex mutex;
+  std::map<uintptr_t, std::shared_ptr<Mapping>> mappings;  // by base
+};
+
+Registry& registry() {
+  static Registry* const instance = new Registry;
+  return *instance;
+}
+
+// The recorded mapping that contains [hva, hva + sizeBytes), or null.
+std::shared_ptr<Mapping> findMapping(uint64_t hva, uint64_t sizeBytes) {
+  Registry& shared = registry();
+  const std::shared_lock<std::shared_mutex> lock(shared.mutex);
+  auto after = shared.mappings.upper_bound(hva);
+  if (after == shared.mappings.begin()) return nullptr;
+  const std::shared_ptr<Mapping>& mapping = (--after)->second;
+  const uint64_t offset = hva - after->first;
+  if (offset > mapping->sizeBytes || sizeBytes > mapping->sizeBytes - offset) return nullptr;
+  return mapping;
+}
+
+size_t pageSize() {
+  static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+}  // namespace
+
+Mapping::~Mapping() { munmap(base, sizeBytes); }
+
+void recordMapping(uint8_t* base, size_t sizeBytes) {
+  Registry& shared = registry();
+  const std::unique_lock<std::shared_mutex> lock(shared.mutex);
+  shared.mappings[reinterpret_cast<uintptr_t>(base)] = std::make_shared<Mapping>(base, sizeBytes);
+}
+
+// ---- views -------------------------------------------------------------------------------------------------------
+
+struct EnvironmentViews::View {
+  EnvironmentViews* owner;           // null once detached or the environment ended
+  std::shared_ptr<Mapping> mapping;  // null likewise
+  napi_ref buffer;                   // weak
+};
+
+Napi::Value EnvironmentViews::view(uint64_t hva, uint64_t sizeBytes) {
+  Napi::Env env(env_);
+  if (sizeBytes > kMaxViewBytes) {
+    throw Napi::RangeError::New(env, "view: " + std::to_string(sizeBytes) +
+                                         " bytes; an ArrayBuffer holds at most 4 GiB, take several views");
+  }
+  std::shared_ptr<Mapping> mapping = findMapping(hva, sizeBytes);
+  if (mapping == nullptr) throwErrno(env, "view", EFAULT, {}, "not inside a recorded mapping");
+  auto* const view = new View{this, mapping, nullptr};
+  napi_value buffer = nullptr;
+  const napi_status status = napi_create_external_arraybuffer(env_, reinterpret_cast<void*>(hva), sizeBytes, finalize,
+                                                              view, &buffer);
+  if (status != napi_ok) {
+    delete view;
+    // Node gives a bare status here and no exception.
+    throw Napi::RangeError::New(env, "view: this runtime cannot make an external ArrayBuffer of " +
+                                         std::to_string(sizeBytes) + " bytes");
+  }
+  napi_create_reference(env_, buffer, 0, &view->buffer);
+  views_.push_back(view);
+  return Napi::Value(env_, buffer);
+}
+
+void EnvironmentViews::finalize(napi_env env, void*, void* hint) {
+  auto* const view = static_cast<View*>(hint);
+  if (view->owner != nullptr) view->owner->views_.remove(view);
+  if (view->buffer != nullptr) napi_delete_reference(env, view->buffer);
+  delete view;
+}
+
+void EnvironmentViews::detach(const uint8_t* base) {
+  const Napi::HandleScope scope{Napi::Env(env_)};
+  for (auto entry = views_.begin(); entry != views_.end();) {
+    View* const view = *entry;
+    if (view->mapping->base != base) {
+      ++entry;
+      continue;
+    }
+    napi_value buffer = nullptr;
+    napi_get_reference_value(env_, view->buffer, &buffer);
+    if (buffer != nullptr && napi_detach_arraybuffer(env_, buffer) != napi_ok) {
+      throw Napi::Error::New(env_, "unmap: a view could not be detached, the memory stays mapped");
+    }
+    // The finalizer may run much later; the memory must not wait for it.
+    view->owner = nullptr;
+    view->mapping.reset();
+    entry = views_.erase(entry);
+  }
+}
+
+void EnvironmentViews::close() {
+  for (View* const view : views_) {
+    view->owner = nullptr;
+    view->mapping.reset();
+  }
+  views_.clear();
+}
+
+namespace {
+
+// ---- mapping -----------------------------------------------------------------------------------------------------
+
+Napi::Value memfd(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string name = toText(info[0], "name");
+  const uint64_t sizeBytes = toU64(info[1], "sizeBytes");
+  const uint64_t hugePageBytes = toU64(info[2], "hugePageBytes");
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  if (hugePageBytes == uint64_t{2} << 20) {
+    flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+  } else if (hugePageBytes == uint64_t{1} << 30) {
+    flags |= MFD_HUGETLB | MFD_HUGE_1GB;
+  } else if (hugePageBytes != 0) {
+    throwErrno(env, "memfd_create", EINVAL, {}, "hugePageBytes is 0, 2 MiB or 1 GiB");
+  }
+  const int fd = check(env, memfd_create(name.c_str(), flags), "memfd_create");
+  // A file that shrinks under a mapping turns the guest's RAM into SIGBUS.
+  const char* failed = nullptr;
+  if (ftruncate(fd, static_cast<off_t>(sizeBytes)) < 0) {
+    failed = "ftruncate";
+  } else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0) {
+    failed = "F_ADD_SEALS";
+  }
+  if (failed != nullptr) {
+    const int error = errno;
+    close(fd);
+    throwErrno(env, failed, error);
+  }
+  return number(env, fd);
+}
+
+uint8_t* mapAligned(Napi::Env env, int fd, off_t offset, size_t size, uint64_t align, uint64_t phase) {
+  // Reserve enough for any phase, place the mapping inside, return the rest.
+  const size_t reserved = size + align;
+  void* const room = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) throwErrno(env, "mmap", errno, {}, "reserving room for alignment");
+  const auto start = reinterpret_cast<uintptr_t>(room);
+  const uintptr_t place = start + ((phase - start) & (align - 1));
+  void* const address = mmap(reinterpret_cast<void*>(place), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+                             offset);
+  if (address == MAP_FAILED) {
+    const int error = errno;
+    munmap(room, reserved);
+    throwErrno(env, "mmap", error);
+  }
+  const uintptr_t end = place + size;
+  if (place > start) munmap(room, place - start);
+  if (start + reserved > end) munmap(reinterpret_cast<void*>(end), start + reserved - end);
+  return static_cast<uint8_t*>(address);
+}
+
+Napi::Value recorded(Napi::Env env, uint8_t* base, size_t size) {
+  // A child of fork(2) would share pinned pages copy-on-write and could move them away from the device.
+  if (madvise(base, size, MADV_DONTFORK) < 0) {
+    const int error = errno;
+    munmap(base, size);
+    throwErrno(env, "madvise", error, {}, "MADV_DONTFORK");
+  }
+  recordMapping(base, size);
+  return number(env, static_cast<double>(reinterpret_cast<uintptr_t>(base)));
+}
+
+Napi::Value map(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = toInt(info[0], "fd");
+  const auto offset = static_cast<off_t>(toU64(info[1], "offset"));
+  const size_t asked = toU64(info[2], "sizeBytes");
+  if (asked == 0) throwErrno(env, "mmap", EINVAL, {}, "size 0");
+  const size_t size = (asked + pageSize() - 1) & ~(pageSize() - 1);
+  if (info[3].IsUndefined()) {
+    void* const address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+    if (address == MAP_FAILED) throwErrno(env, "mmap", errno);
+    return recorded(env, static_cast<uint8_t*>(address), size);
+  }
+  const Napi::Object alignment = toObject(info[3], "alignment");
+  const uint64_t align = toU64(alignment.Get("align"), "alignment.align");
+  const uint64_t phase = toU64(alignment.Get("phase"), "alignment.phase");
+  if (align < pageSize() || (align & (align - 1)) != 0 || phase >= align || phase % pageSize() != 0) {
+    throwErrno(env, "mmap", EINVAL, {}, "alignment: align is a power of two, phase a page multiple below it");
+  }
+  return recorded(env, mapAligned(env, fd, offset, size, align, phase), size);
+}
+
+Napi::Value mapAnonymous(const Napi::CallbackInfo& info) {
+  const size_t asked = toU64(info[0], "sizeBytes");
+  if (asked == 0) throwErrno(info.Env(), "mmap", EINVAL, {}, "size 0");
+  const size_t size = (asked + pageSize() - 1) & ~(pageSize() - 1);
+  void* const address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) throwErrno(info.Env(), "mmap", errno);
+  return recorded(info.Env(), static_cast<uint8_t*>(address), size);
+}
+
+Napi::Value view(const Napi::CallbackInfo& info) {
+  return environmentOf(info.Env()).views.view(toU64(info[0], "hva"), toU64(info[1], "sizeBytes"));
+}
+
+Napi::Value unmap(const Napi::CallbackInfo& info) {
+  const uint64_t hva = toU64(info[0], "hva");
+  // Another thread may have asked before: then there is no record, yet this thread's views still are to be detached.
+  environmentOf(info.Env()).views.detach(reinterpret_cast<uint8_t*>(hva));
+  forgetVcpuRun(hva);
+  std::shared_ptr<Mapping> last;  // munmaps outside the lock
+  Registry& shared = registry();
+  const std::unique_lock<std::shared_mutex> lock(shared.mutex);
+  const auto found = shared.mappings.find(hva);
+  if (found != shared.mappings.end()) {
+    last = std::move(found->second);
+    shared.mappings.erase(found);
+  }
+  return info.Env().Undefined();
+}
+
+// ---- device memory -----------------------------------------------------------------------------------------------
+
+// A BAR that the device revoked (memory decode off, D3, reset) raises SIGBUS. The handler forgives only accesses that
+// announced themselves here; initial-exec, because a signal handler must not allocate thread-local storage.
+__attribute__((tls_model("initial-exec"))) thread_local sigjmp_buf* armed = nullptr;
+struct sigaction previousAction;
+
+void onBusError(int signal, siginfo_t* details, void* context) {
+  if (armed != nullptr) siglongjmp(*armed, 1);
+  if ((previousAction.sa_flags & SA_SIGINFO) != 0 && previousAction.sa_sigaction != nullptr) {
+    previousAction.sa_sigaction(signal, details, context);
+  } else if (previousAction.sa_handler != SIG_DFL && previousAction.sa_handler != SIG_IGN) {
+    previousAction.sa_handler(signal);
+  } else {
+    sigaction(SIGBUS, &previousAction, nullptr);  // the access is repeated and kills, as it would without us
+  }
+}
+
+void catchBusErrors() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action {};
+    action.sa_sigaction = onBusError;
+    // The mask is not saved by sigsetjmp below, so SIGBUS must not be blocked while it is handled.
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, &previousAction);
+  });
+}
+
+// No object with a destructor may live in here: siglongjmp skips it.
+__attribute__((noinline)) bool accessOnce(volatile void* address, uint32_t width, bool write, uint64_t* value) {
+  sigjmp_buf jump;
+  if (sigsetjmp(jump, 0) != 0) {
+    armed = nullptr;
+    return false;
+  }
+  armed = &jump;
+  switch (width) {
+#define ACCESS(bytes, type)                                             \
+  case bytes:                                                           \
+    if (write) *static_cast<volatile type*>(address) = static_cast<type>(*value); \
+    else *value = *static_cast<volatile type*>(address);                \
+    break;
+    ACCESS(1, uint8_t)
+    ACCESS(2, uint16_t)
+    ACCESS(4, uint32_t)
+    ACCESS(8, uint64_t)
+#undef ACCESS
+    default:
+      break;
+  }
+  armed = nullptr;
+  return true;
+}
+
+Napi::Value access(const Napi::CallbackInfo& info, bool write) {
+  const Napi::Env env = info.Env();
+  const char* const name = write ? "mmioWrite" : "mmioRead";
+  const uint64_t address = toU64(info[0], "hva") + toU64(info[1], "offset");
+  const uint32_t width = toU32(info[2], "width");
+  uint64_t value = write ? toBits64(info[3], "value") : 0;
+  if (width != 1 && width != 2 && width != 4 && width != 8) throwErrno(env, name, EINVAL, {}, "width");
+  // A misaligned access would not be a single one on the bus.
+  if (address % width != 0) throwErrno(env, name, EINVAL, {}, "misaligned");
+  const std::shared_ptr<Mapping> mapping = findMapping(address, width);
+  if (mapping == nullptr) throwErrno(env, name, EFAULT, {}, "not inside a recorded mapping");
+  catchBusErrors();
+  if (!accessOnce(reinterpret_cast<volatile void*>(address), width, write, &value)) {
+    throwErrno(env, name, EIO, {}, "the mapping is revoked (SIGBUS)");
+  }
+  return write ? env.Undefined() : bits64(env, value);
+}
+
+Napi::Value mmioRead(const Napi::CallbackInfo& info) { return access(info, false); }
+Napi::Value mmioWrite(const Napi::CallbackInfo& info) { return access(info, true); }
+
+}  // namespace
+
+void exposeMemory(Napi::Object exports) {
+  expose<memfd>(exports, "memfd");
+  expose<map>(exports, "map");
+  expose<mapAnonymous>(exports, "mapAnonymous");
+  expose<view>(exports, "view");
+  expose<unmap>(exports, "unmap");
+  expose<mmioRead>(exports, "mmioRead");
+  expose<mmioWrite>(exports, "mmioWrite");
+}
+
+}  // namespace causeway
