@@ -18,6 +18,8 @@ export interface TrapHandler {
  *   queued: the guest goes on at once, order is kept, and any later call of that vCPU comes after them.
  * - `file`: reads and writes are one pread or pwrite of the same width on `fd`, done on the vCPU thread: a device's
  *   own registers. A failing read gives all ones, a failing write is dropped; both are counted.
+ * - `config`: PCI config space. Reads are answered on the vCPU thread from the functions' config windows, writes are
+ *   calls. `via` names the way: memory-mapped, or the port pair 0xcf8 (a latch) and 0xcfc.
  */
 export type Trap =
   | { readonly kind: 'call'; readonly name: string; readonly handler: TrapHandler }
@@ -28,7 +30,13 @@ export type Trap =
       readonly post?: boolean;
       readonly handler: TrapHandler;
     }
-  | { readonly kind: 'file'; readonly name: string; readonly fd: Fd; readonly offset: number };
+  | { readonly kind: 'file'; readonly name: string; readonly fd: Fd; readonly offset: number }
+  | {
+      readonly kind: 'config';
+      readonly name: string;
+      readonly via: 'ecam' | 'address-port' | 'data-port';
+      readonly handler: TrapHandler;
+    };
 
 /** The traps of one space (memory or ports). Owned by the machine thread; changes reach vCPU threads at once. */
 export interface TrapMap {
@@ -37,6 +45,6 @@ export interface TrapMap {
   /** Removes the trap that starts there; ignored when there is none. */
   remove(start: number): void;
   isFree(start: number, size: number): boolean;
-  /** Zeroed bytes of the bus's shared memory for a `shared` trap. */
+  /** Zeroed bytes of the bus's shared memory for a `shared` trap. @throws RangeError when it is used up */
   allocateShared(sizeBytes: number): Uint8Array;
 }

@@ -2,10 +2,11 @@
  * A PCI function as the machine sees it. An assigned device implements this; the machine never knows VFIO.
  * A function outlives power cycles: a reboot of the guest is `powerOff`, then `powerOn` with the services of a new VM.
  */
-import type { Fd, Gpa, Gsi, Hva } from '../../native/types.ts';
+import type { Fd, Gsi } from '../../native/types.ts';
 import type { Range } from '../base/ranges.ts';
 import type { TrapMap } from '../bus/trap.ts';
 import type { IrqRouter } from '../irq/irq-router.ts';
+import type { MemorySlots } from '../memory/memory-slots.ts';
 import type { ConfigWindow } from './config-window.ts';
 
 /** The guest's address of a function. Never to be mixed up with a host BDF. */
@@ -24,17 +25,6 @@ export interface BarRequest {
   readonly kind: 'memory' | 'port';
   readonly is64: boolean;
   readonly prefetchable: boolean;
-}
-
-/** A piece of host memory shown to the guest as it is: KVM memory slots. */
-export interface MemorySlots {
-  /**
-   * @throws RangeError when it overlaps RAM or another slot
-   * @throws KernelError of KVM_SET_USER_MEMORY_REGION
-   */
-  add(gpa: Gpa, sizeBytes: number, hva: Hva, options?: { readonly readonly?: boolean }): void;
-  /** Removes the slot that starts there. The guest cannot reach the memory any more when it returns. Ignored when there is none. */
-  remove(gpa: Gpa): void;
 }
 
 /** What the machine offers to a function for one power cycle. */

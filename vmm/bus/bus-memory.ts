@@ -1,0 +1,65 @@
+/**
+ * The shared memory of the bus: trap tables, bytes of `shared` traps, the map from PCI address to config window. The
+ * machine thread writes it, vCPU threads read it. Plain layout, no behaviour.
+ */
+
+/** One table of traps, sorted by start. Readers use the version as a sequence lock: odd while it is being changed. */
+export interface TrapTableMemory {
+  /** [version, count] */
+  readonly header: Int32Array;
+  readonly starts: Float64Array;
+  /** Exclusive. */
+  readonly ends: Float64Array;
+  readonly kinds: Int32Array;
+  /** fd of `file`, position in {@link BusMemory.shared} of `shared`. */
+  readonly args: Int32Array;
+  /** File offset that answers to the trap's start. */
+  readonly offsets: Float64Array;
+}
+
+/** Numbers of the trap kinds as vCPU threads see them. */
+export const TRAP_KIND = { call: 1, shared: 2, post: 3, file: 4, ecam: 5, addressPort: 6, dataPort: 7 } as const;
+
+const CAPACITY = 256;
+const SHARED_BYTES = 16 * 1024;
+const BUS_ADDRESSES = 65536;
+const TABLE_BYTES = 16 + CAPACITY * (3 * 8 + 2 * 4);
+
+export const TRAP_CAPACITY: number = CAPACITY;
+
+export class BusMemory {
+  readonly memory: SharedArrayBuffer;
+  readonly ports: TrapTableMemory;
+  readonly mmio: TrapTableMemory;
+  /** Bytes of `shared` traps. */
+  readonly shared: Uint8Array;
+  /** Index of a function's config window plus one, by bus << 8 | device << 3 | function; 0 where there is none. */
+  readonly windowOf: Uint8Array;
+  /** [latch of port 0xcf8, doorbell of the machine thread] */
+  readonly words: Int32Array;
+
+  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(2 * TABLE_BYTES + SHARED_BYTES + BUS_ADDRESSES + 64)) {
+    this.memory = memory;
+    this.ports = tableAt(memory, 0);
+    this.mmio = tableAt(memory, TABLE_BYTES);
+    this.shared = new Uint8Array(memory, 2 * TABLE_BYTES, SHARED_BYTES);
+    this.windowOf = new Uint8Array(memory, 2 * TABLE_BYTES + SHARED_BYTES, BUS_ADDRESSES);
+    this.words = new Int32Array(memory, 2 * TABLE_BYTES + SHARED_BYTES + BUS_ADDRESSES, 2);
+  }
+}
+
+export const LATCH_WORD = 0;
+export const DOORBELL_WORD = 1;
+
+function tableAt(memory: SharedArrayBuffer, base: number): TrapTableMemory {
+  const doubles = base + 16;
+  const ints = doubles + 3 * 8 * CAPACITY;
+  return {
+    header: new Int32Array(memory, base, 2),
+    starts: new Float64Array(memory, doubles, CAPACITY),
+    ends: new Float64Array(memory, doubles + 8 * CAPACITY, CAPACITY),
+    offsets: new Float64Array(memory, doubles + 16 * CAPACITY, CAPACITY),
+    kinds: new Int32Array(memory, ints, CAPACITY),
+    args: new Int32Array(memory, ints + 4 * CAPACITY, CAPACITY),
+  };
+}

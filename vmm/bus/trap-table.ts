@@ -1,0 +1,93 @@
+/** The machine thread's side of a trap table: keeps the handlers and publishes the rest to shared memory. */
+import { AddressSpace } from '../base/ranges.ts';
+import { type BusMemory, TRAP_CAPACITY, TRAP_KIND, type TrapTableMemory } from './bus-memory.ts';
+import type { Trap, TrapHandler, TrapMap } from './trap.ts';
+
+/** Hands out pieces of {@link BusMemory.shared}; one for both tables of a bus. */
+export class SharedBytes {
+  readonly #bus: BusMemory;
+  #used = 0;
+
+  constructor(bus: BusMemory) {
+    this.#bus = bus;
+  }
+
+  /** @throws RangeError when the memory is used up */
+  allocate(sizeBytes: number): Uint8Array {
+    if (this.#used + sizeBytes > this.#bus.shared.length) throw new RangeError('the bus has no shared memory left');
+    const bytes = this.#bus.shared.subarray(this.#used, this.#used + sizeBytes);
+    this.#used += sizeBytes;
+    return bytes.fill(0);
+  }
+}
+
+export class TrapTable implements TrapMap {
+  readonly #traps = new AddressSpace<Trap>();
+  readonly #memory: TrapTableMemory;
+  readonly #shared: SharedBytes;
+  readonly #sharedStart: number;
+
+  constructor(memory: TrapTableMemory, bus: BusMemory, shared: SharedBytes) {
+    this.#memory = memory;
+    this.#shared = shared;
+    this.#sharedStart = bus.shared.byteOffset;
+    this.#publish();
+  }
+
+  add(start: number, size: number, trap: Trap): void {
+    if ([...this.#traps].length >= TRAP_CAPACITY) throw new RangeError('the trap table is full');
+    this.#traps.insert({ start, size }, trap);
+    this.#publish();
+  }
+
+  remove(start: number): void {
+    if (this.#traps.remove(start)) this.#publish();
+  }
+
+  isFree(start: number, size: number): boolean {
+    return this.#traps.isFree({ start, size });
+  }
+
+  allocateShared(sizeBytes: number): Uint8Array {
+    return this.#shared.allocate(sizeBytes);
+  }
+
+  /** The handler of an address and the offset within its trap; undefined for what no handler serves. */
+  handlerAt(
+    address: number,
+  ): { readonly handler: TrapHandler; readonly offset: number; readonly name: string } | undefined {
+    const found = this.#traps.find(address);
+    if (!found || found.value.kind === 'file') return undefined;
+    return { handler: found.value.handler, offset: address - found.range.start, name: found.value.name };
+  }
+
+  #publish(): void {
+    const { header, starts, ends, kinds, args, offsets } = this.#memory;
+    Atomics.add(header, 0, 1);
+    let count = 0;
+    for (const { range, value } of this.#traps) {
+      starts[count] = range.start;
+      ends[count] = range.start + range.size;
+      kinds[count] = kindOf(value);
+      args[count] =
+        value.kind === 'file' ? value.fd : value.kind === 'shared' ? value.bytes.byteOffset - this.#sharedStart : 0;
+      offsets[count] = value.kind === 'file' ? value.offset : 0;
+      count++;
+    }
+    Atomics.store(header, 1, count);
+    Atomics.add(header, 0, 1);
+  }
+}
+
+function kindOf(trap: Trap): number {
+  switch (trap.kind) {
+    case 'call':
+      return TRAP_KIND.call;
+    case 'shared':
+      return trap.post ? TRAP_KIND.post : TRAP_KIND.shared;
+    case 'file':
+      return TRAP_KIND.file;
+    case 'config':
+      return { ecam: TRAP_KIND.ecam, 'address-port': TRAP_KIND.addressPort, 'data-port': TRAP_KIND.dataPort }[trap.via];
+  }
+}

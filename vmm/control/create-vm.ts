@@ -1,0 +1,86 @@
+/** The one entry: from a configuration to a machine that is ready to start. The composition root of machine and passthrough. */
+import { addonPath, loadNative } from '../../native/index.ts';
+import type { Native } from '../../native/types.ts';
+import { checkDevices, openDevices } from '../../passthrough/index.ts';
+import { Disposer } from '../base/disposer.ts';
+import { CausewayError } from '../base/errors.ts';
+import { checkBootFiles } from '../boot/check.ts';
+import { prepareKernel } from '../boot/kernel-image.ts';
+import type { VmConfig } from '../config/model.ts';
+import { normaliseVmConfig } from '../config/normalise.ts';
+import { physicalBits } from '../cpu/cpuid.ts';
+import { checkKvm, openKvm } from '../kvm.ts';
+import { GuestMemory } from '../memory/guest-memory.ts';
+import { memoryLayout } from '../memory/layout.ts';
+import { ConfigStore } from '../pci/config-window.ts';
+import { EventHub } from './event-hub.ts';
+import { VirtualMachine } from './virtual-machine.ts';
+import type { Vm, VmEvent } from './vm.ts';
+
+export interface CreateVmOptions {
+  /** The kernel seam; the addon when left out. */
+  readonly native?: Native;
+  /** Aborting closes the VM. */
+  readonly signal?: AbortSignal;
+}
+
+/** As many functions as the bus has devices. */
+const CONFIG_WINDOWS = 32;
+
+/**
+ * Checks everything, then opens KVM, memory and devices. The devices are reset and held from here on; nothing on the
+ * host has changed when this throws.
+ * @throws CausewayError: every problem found, the first one's code
+ */
+export async function createVm(config: VmConfig, { native = loadNative(), signal }: CreateVmOptions = {}): Promise<Vm> {
+  const normal = normaliseVmConfig(config);
+  const bdfs = normal.devices.map((device) => device.bdf);
+  report([...checkKvm(native), ...checkBootFiles(normal), ...checkDevices(native, bdfs, normal.memoryBytes)]);
+  signal?.throwIfAborted();
+
+  const resources = new Disposer();
+  const events = new EventHub<VmEvent>();
+  try {
+    const kvm = openKvm(native);
+    resources.defer(() => kvm[Symbol.dispose]());
+    if (normal.cpus > kvm.maxVcpus) {
+      throw new CausewayError('CONFIG_INVALID', `cpus: KVM on this host allows ${kvm.maxVcpus} vCPUs`, { hint: 'lower cpus' });
+    }
+    const image = await prepareKernel(normal.kernel, { unpack: normal.unpackKernel });
+    const layout = memoryLayout(normal.memoryBytes, physicalBits(kvm.cpuid));
+    const memory = new GuestMemory(native, layout.ram, { hugePageBytes: normal.hugePageBytes });
+    resources.defer(() => memory.close());
+    const store = new ConfigStore(CONFIG_WINDOWS);
+    const warn = (message: string) => events.emit({ type: 'warning', message });
+    const session = openDevices({ native, bdfs, ram: memory.windows, store, warn, onEvent: (event) => events.emit(event) });
+    resources.defer(() => session.close());
+    const vm = new VirtualMachine({
+      native,
+      addon: addonPath(),
+      config: normal,
+      kvm,
+      layout,
+      memory,
+      image,
+      store,
+      functions: session.functions,
+      events,
+      resources,
+    });
+    signal?.addEventListener('abort', () => void vm.close().catch(() => {}), { once: true });
+    return vm;
+  } catch (error) {
+    await resources.dispose();
+    throw error;
+  }
+}
+
+/** Throws what was found: one error as it is, several as one that lists all. */
+function report(errors: readonly CausewayError[]): void {
+  const [first, ...rest] = errors;
+  if (!first) return;
+  if (rest.length === 0) throw first;
+  const all = errors.map((error) => error.message).join('\n');
+  const hints = errors.flatMap((error) => (error.hint ? [error.hint] : [])).join('\n');
+  throw new CausewayError(first.code, all, { hint: hints, cause: new AggregateError(errors) });
+}

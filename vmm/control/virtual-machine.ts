@@ -1,0 +1,222 @@
+/** The Vm of the public interface: runs power cycles one after the other and keeps what outlives them. */
+import type { Native } from '../../native/types.ts';
+import { Disposer } from '../base/disposer.ts';
+import { CausewayError } from '../base/errors.ts';
+import type { KernelImage } from '../boot/load.ts';
+import type { NormalVmConfig } from '../config/model.ts';
+import { COUNTER, Mailbox } from '../cpu/mailbox.ts';
+import { Serial } from '../devices/serial.ts';
+import type { KvmHost } from '../kvm.ts';
+import { Machine, type MachineEnd } from '../machine.ts';
+import type { GuestMemory } from '../memory/guest-memory.ts';
+import type { MemoryLayout } from '../memory/layout.ts';
+import type { ConfigStore } from '../pci/config-window.ts';
+import type { PciFunction } from '../pci/function.ts';
+import { Console } from './console.ts';
+import { EventHub } from './event-hub.ts';
+import type { ExitCounters, SerialConsole, Vm, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
+
+/** What createVm has opened. */
+export interface VmParts {
+  readonly native: Native;
+  readonly addon: string;
+  readonly config: NormalVmConfig;
+  readonly kvm: KvmHost;
+  readonly layout: MemoryLayout;
+  readonly memory: GuestMemory;
+  readonly image: KernelImage;
+  readonly store: ConfigStore;
+  readonly functions: readonly PciFunction[];
+  readonly events: EventHub<VmEvent>;
+  /** Releases all of the above, devices first. Run once, at close. */
+  readonly resources: Disposer;
+}
+
+export class VirtualMachine implements Vm {
+  readonly exited: Promise<VmExit>;
+  readonly serial: SerialConsole;
+  readonly #parts: VmParts;
+  readonly #console: Console;
+  readonly #port: Serial;
+  readonly #mailboxes: readonly Mailbox[];
+  #machine: Machine | undefined;
+  #state: VmState = 'created';
+  #reboots = 0;
+  #run: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+  #settle: { resolve(exit: VmExit): void; reject(error: unknown): void };
+
+  constructor(parts: VmParts) {
+    this.#parts = parts;
+    let settle: typeof this.#settle | undefined;
+    this.exited = new Promise<VmExit>((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.#settle = settle!;
+    // Whoever does not look at it must not be killed by it; `close` and `start` report too.
+    this.exited.catch(() => {});
+    this.#console = new Console((bytes) => this.#port.input(bytes));
+    this.#port = new Serial({ onOutput: (bytes) => this.#console.push(bytes) });
+    this.serial = this.#console;
+    this.#mailboxes = Array.from({ length: parts.config.cpus }, () => new Mailbox());
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+
+  async start(): Promise<void> {
+    if (this.#state !== 'created') throw this.#wrongState('start');
+    this.#setState('running');
+    try {
+      this.#machine = await this.#powerOn();
+    } catch (error) {
+      this.#setState('stopped');
+      this.#console.end();
+      this.#settle.reject(error);
+      throw error;
+    }
+    this.#run = this.#cycles(this.#machine);
+  }
+
+  /** Runs power cycles until one ends the run. Never rejects. */
+  async #cycles(first: Machine): Promise<void> {
+    try {
+      let machine = first;
+      for (;;) {
+        machine.start();
+        const end = await machine.ended;
+        await machine.powerOff();
+        this.#machine = undefined;
+        const exit = this.#judge(end);
+        if (exit) {
+          this.#setState('stopped');
+          this.#console.end();
+          this.#settle.resolve(exit);
+          return;
+        }
+        this.#reboots++;
+        this.#parts.events.emit({ type: 'reboot', count: this.#reboots });
+        machine = await this.#powerOn();
+        this.#machine = machine;
+        if (this.#state === 'stopping') machine.stop();
+      }
+    } catch (error) {
+      this.#setState('stopped');
+      this.#console.end();
+      this.#settle.reject(error);
+    }
+  }
+
+  #powerOn(): Promise<Machine> {
+    const { config, events } = this.#parts;
+    return Machine.powerOn({
+      ...this.#parts,
+      cmdline: config.cmdline,
+      initrd: config.initrd,
+      cpus: config.cpus,
+      serial: this.#port,
+      mailboxes: this.#mailboxes,
+      warn: (message) => events.emit({ type: 'warning', message }),
+    });
+  }
+
+  /** What a power cycle's end means for the run; undefined to reboot. */
+  #judge(end: MachineEnd): VmExit | undefined {
+    if (this.#state === 'stopping' || end.kind === 'stop') return { reason: 'stopped' };
+    switch (end.kind) {
+      case 'power-off':
+        return { reason: 'shutdown' };
+      case 'debug-exit':
+        return { reason: 'debug-exit', value: end.value };
+      case 'crash':
+        return { reason: 'crash', detail: end.detail };
+      case 'reset':
+        return this.#reboots >= this.#parts.config.rebootLimit
+          ? { reason: 'reboot-limit', reboots: this.#reboots }
+          : undefined;
+    }
+  }
+
+  async pause(): Promise<void> {
+    if (this.#state !== 'running' || !this.#machine) throw this.#wrongState('pause');
+    await this.#machine.pause();
+    if (this.#state === 'running') this.#setState('paused');
+  }
+
+  resume(): void {
+    if (this.#state !== 'paused') throw this.#wrongState('resume');
+    this.#setState('running');
+    this.#machine?.resume();
+  }
+
+  powerButton(): void {
+    if (this.#state !== 'running' && this.#state !== 'paused') throw this.#wrongState('powerButton');
+    this.#machine?.powerButton();
+  }
+
+  async stop(): Promise<void> {
+    if (this.#state === 'running' || this.#state === 'paused') {
+      this.#setState('stopping');
+      this.#machine?.stop();
+    }
+    await this.#run;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.stop();
+    this.#console.end();
+    try {
+      await this.#parts.resources.dispose();
+    } finally {
+      this.#setState('closed');
+      this.#parts.events.end();
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  events(): AsyncIterable<VmEvent> {
+    return this.#parts.events.stream();
+  }
+
+  exits(): ExitCounters {
+    const sum = (index: number) => this.#mailboxes.reduce((total, mailbox) => total + mailbox.counters[index]!, 0);
+    const port = sum(COUNTER.port);
+    const mmio = sum(COUNTER.mmio);
+    const config = sum(COUNTER.config);
+    const kick = sum(COUNTER.kick);
+    const other = sum(COUNTER.other);
+    return { port, console: sum(COUNTER.console), mmio, config, kick, other, total: port + mmio + config + kick + other };
+  }
+
+  report(): VmReport {
+    const { config, functions } = this.#parts;
+    return {
+      name: config.name,
+      cpus: config.cpus,
+      memoryBytes: config.memoryBytes,
+      kernel: config.kernel,
+      devices: functions.map((fn) => fn.report()),
+      exits: this.exits(),
+      reboots: this.#reboots,
+    };
+  }
+
+  #setState(state: VmState): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#parts.events.emit({ type: 'state', state });
+  }
+
+  #wrongState(call: string): CausewayError {
+    return new CausewayError('STATE', `${call}() does not fit: the VM is ${this.#state}`);
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * The shared memory between the machine thread and one vCPU thread: commands one way, calls and posted writes the other
+ * way, counters. Layout and the few operations on it; who waits for what is said at each.
+ */
+
+/** What the machine thread wants of the vCPU thread. */
+export const CONTROL = { run: 0, pause: 1, stop: 2 } as const;
+/** What the vCPU thread is doing. */
+export const VCPU_STATE = { starting: 0, running: 1, paused: 2, stopped: 3 } as const;
+
+export const CALL = { read: 0, write: 1, notice: 2 } as const;
+export const SPACE = { memory: 0, port: 1 } as const;
+/** Values of a `notice` call: KVM_RUN returned with something that only the machine thread can judge. */
+export const NOTICE = { tripleFault: 1, emulationFailure: 2, entryFailure: 3, fault: 4, unknownExit: 5 } as const;
+
+const CALL_IDLE = 0;
+const CALL_ASKED = 1;
+const CALL_ANSWERED = 2;
+
+const WORD = { control: 0, state: 1, call: 2, op: 3, space: 4, width: 5, value: 6, head: 7, tail: 8 } as const;
+const WORDS = 16;
+
+/** Kinds of exits that are counted. Order is layout. */
+export const COUNTERS = [
+  'port',
+  'console',
+  'mmio',
+  'config',
+  'kick',
+  'other',
+  'posted',
+  'called',
+  'fileErrors',
+] as const;
+export type Counter = (typeof COUNTERS)[number];
+export const COUNTER: Readonly<Record<Counter, number>> = Object.fromEntries(
+  COUNTERS.map((name, index) => [name, index]),
+) as Record<Counter, number>;
+
+/** Posted writes that wait. When the ring is full, the vCPU makes a call instead, which empties it. */
+const RING = 512;
+/** Ring positions count modulo 2^30, a multiple of the ring's size. */
+const INDEX_MASK = 0x3fff_ffff;
+const BYTES = WORDS * 4 + 8 + COUNTERS.length * 8 + RING * 12;
+
+export class Mailbox {
+  readonly memory: SharedArrayBuffer;
+  readonly #words: Int32Array;
+  readonly #address: Float64Array;
+  readonly counters: Float64Array;
+  readonly #postAddress: Int32Array;
+  readonly #postWidth: Int32Array;
+  readonly #postValue: Int32Array;
+
+  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(BYTES)) {
+    this.memory = memory;
+    this.#words = new Int32Array(memory, 0, WORDS);
+    this.#address = new Float64Array(memory, WORDS * 4, 1);
+    this.counters = new Float64Array(memory, WORDS * 4 + 8, COUNTERS.length);
+    const ring = WORDS * 4 + 8 + COUNTERS.length * 8;
+    this.#postAddress = new Int32Array(memory, ring, RING);
+    this.#postWidth = new Int32Array(memory, ring + RING * 4, RING);
+    this.#postValue = new Int32Array(memory, ring + RING * 8, RING);
+  }
+
+  // The machine thread's side.
+
+  /** Forgets everything but the counters, for a new power cycle. */
+  reset(): void {
+    this.#words.fill(0);
+  }
+
+  get state(): number {
+    return Atomics.load(this.#words, WORD.state);
+  }
+
+  setControl(control: number): void {
+    Atomics.store(this.#words, WORD.control, control);
+    Atomics.notify(this.#words, WORD.control);
+  }
+
+  /** Resolves when the vCPU thread has left `state`; undefined when it is in another one already. */
+  leavesState(state: number): Promise<unknown> | undefined {
+    const wait = Atomics.waitAsync(this.#words, WORD.state, state);
+    return wait.async ? wait.value : undefined;
+  }
+
+  /** Hands over every posted write, oldest first. */
+  drainPosts(handle: (port: number, width: number, value: number) => void): void {
+    for (;;) {
+      const tail = this.#words[WORD.tail]!;
+      if (tail === Atomics.load(this.#words, WORD.head)) return;
+      const at = tail % RING;
+      handle(this.#postAddress[at]!, this.#postWidth[at]!, this.#postValue[at]! >>> 0);
+      Atomics.store(this.#words, WORD.tail, (tail + 1) & INDEX_MASK);
+    }
+  }
+
+  /** Serves the call that waits, if one does. The handler returns the value of a read. */
+  serveCall(handle: (op: number, space: number, address: number, width: number, value: number) => number): void {
+    const words = this.#words;
+    if (Atomics.load(words, WORD.call) !== CALL_ASKED) return;
+    words[WORD.value] = handle(
+      words[WORD.op]!,
+      words[WORD.space]!,
+      this.#address[0]!,
+      words[WORD.width]!,
+      words[WORD.value]! >>> 0,
+    );
+    Atomics.store(words, WORD.call, CALL_ANSWERED);
+    Atomics.notify(words, WORD.call);
+  }
+
+  // The vCPU thread's side.
+
+  get control(): number {
+    return Atomics.load(this.#words, WORD.control);
+  }
+
+  setState(state: number): void {
+    Atomics.store(this.#words, WORD.state, state);
+    Atomics.notify(this.#words, WORD.state);
+  }
+
+  /** Blocks while the machine thread wants a pause. */
+  waitWhilePaused(): void {
+    while (Atomics.load(this.#words, WORD.control) === CONTROL.pause)
+      Atomics.wait(this.#words, WORD.control, CONTROL.pause);
+  }
+
+  /** Queues a write to a port; false when the ring is full. */
+  post(port: number, width: number, value: number): boolean {
+    const head = this.#words[WORD.head]!;
+    if (((head - Atomics.load(this.#words, WORD.tail)) & INDEX_MASK) >= RING) return false;
+    const at = head % RING;
+    this.#postAddress[at] = port;
+    this.#postWidth[at] = width;
+    this.#postValue[at] = value;
+    Atomics.store(this.#words, WORD.head, (head + 1) & INDEX_MASK);
+    return true;
+  }
+
+  /** Asks the machine thread, rings, and blocks until the answer is there. Returns the unsigned value of a read. */
+  call(op: number, space: number, address: number, width: number, value: number, ring: () => void): number {
+    const words = this.#words;
+    words[WORD.op] = op;
+    words[WORD.space] = space;
+    words[WORD.width] = width;
+    words[WORD.value] = value;
+    this.#address[0] = address;
+    Atomics.store(words, WORD.call, CALL_ASKED);
+    ring();
+    while (Atomics.load(words, WORD.call) === CALL_ASKED) Atomics.wait(words, WORD.call, CALL_ASKED);
+    Atomics.store(words, WORD.call, CALL_IDLE);
+    return words[WORD.value]! >>> 0;
+  }
+}

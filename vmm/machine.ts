@@ -1,0 +1,321 @@
+/**
+ * One power cycle of a guest: a KVM VM with its vCPUs, chips and devices, from power-on to power-off. A reboot is a new
+ * Machine over the same memory and functions, so nothing of the old boot can remain.
+ * Built in named phases; each phase registers what undoes it, and power-off runs those in reverse.
+ */
+import type { Fd, Gpa, Gsi, Native } from '../native/types.ts';
+import { buildAcpi } from './acpi/tables.ts';
+import { Disposer } from './base/disposer.ts';
+import { type KernelImage, loadGuest } from './boot/load.ts';
+import { BusMemory, DOORBELL_WORD } from './bus/bus-memory.ts';
+import { SharedBytes, TrapTable } from './bus/trap-table.ts';
+import { cpuidFor } from './cpu/cpuid.ts';
+import { type Mailbox, NOTICE, SPACE } from './cpu/mailbox.ts';
+import { BOOT_MSRS } from './cpu/msrs.ts';
+import { Vcpu, type VcpuService } from './cpu/vcpu.ts';
+import { DebugExit } from './devices/debug-exit.ts';
+import type { DeviceBus } from './devices/device.ts';
+import { I8042 } from './devices/i8042.ts';
+import { PostCode } from './devices/post-code.ts';
+import { Power } from './devices/power.ts';
+import { Rtc } from './devices/rtc.ts';
+import type { Serial } from './devices/serial.ts';
+import { FIRST_FREE_PIN, IOAPIC_PINS, IrqRouter } from './irq/irq-router.ts';
+import type { KvmHost } from './kvm.ts';
+import type { GuestMemory } from './memory/guest-memory.ts';
+import { KVM_IDENTITY_MAP_BASE, KVM_TSS_BASE, type MemoryLayout } from './memory/layout.ts';
+import { SlotTable } from './memory/memory-slots.ts';
+import { PORT_WINDOW, placeBars } from './pci/bar-placement.ts';
+import type { ConfigStore } from './pci/config-window.ts';
+import type { PciFunction } from './pci/function.ts';
+import { HostBridge } from './pci/host-bridge.ts';
+import { PciBus } from './pci/pci-bus.ts';
+
+/** Why a power cycle ended. */
+export type MachineEnd =
+  | { readonly kind: 'power-off' }
+  | { readonly kind: 'reset'; readonly by: string }
+  | { readonly kind: 'debug-exit'; readonly value: number }
+  | { readonly kind: 'crash'; readonly detail: string }
+  | { readonly kind: 'stop' };
+
+export interface MachineOptions {
+  readonly native: Native;
+  /** Path of the addon, for the vCPU threads. */
+  readonly addon: string;
+  readonly kvm: KvmHost;
+  readonly memory: GuestMemory;
+  readonly layout: MemoryLayout;
+  readonly image: KernelImage;
+  readonly initrd: string | undefined;
+  readonly cmdline: string;
+  readonly cpus: number;
+  readonly store: ConfigStore;
+  /** Assigned functions, in the order of their guest addresses. */
+  readonly functions: readonly PciFunction[];
+  /** The console outlives power cycles. */
+  readonly serial: Serial;
+  /** One a vCPU; keep their counters over power cycles. */
+  readonly mailboxes: readonly Mailbox[];
+  warn(message: string): void;
+}
+
+export class Machine implements VcpuService {
+  /** Resolves once, when the guest or {@link stop} ended the power cycle; vCPUs may still be on their way out. */
+  readonly ended: Promise<MachineEnd>;
+  readonly #options: MachineOptions;
+  readonly #undo = new Disposer();
+  readonly #bus = new BusMemory();
+  readonly #shared = new SharedBytes(this.#bus);
+  readonly #mmio = new TrapTable(this.#bus.mmio, this.#bus, this.#shared);
+  readonly #ports = new TrapTable(this.#bus.ports, this.#bus, this.#shared);
+  readonly #vcpus: Vcpu[] = [];
+  readonly #vm: Fd;
+  readonly #slots: SlotTable;
+  readonly #irq: IrqRouter;
+  #power: Power | undefined;
+  #end: (end: MachineEnd) => void = () => {};
+  #over = false;
+
+  private constructor(options: MachineOptions) {
+    const { native, kvm } = options;
+    this.#options = options;
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.#vm = native.kvmCreateVm(kvm.fd);
+    this.#undo.defer(() => native.close(this.#vm));
+    this.#slots = new SlotTable(native, this.#vm);
+    this.#irq = new IrqRouter(native, this.#vm);
+  }
+
+  /** Builds a machine that is ready to {@link start}. Undoes everything when a phase fails. */
+  static async powerOn(options: MachineOptions): Promise<Machine> {
+    const machine = new Machine(options);
+    try {
+      machine.#addMemory();
+      machine.#addChips();
+      machine.#addDevices();
+      const intx = machine.#addFunctions();
+      await machine.#boot(intx);
+      return machine;
+    } catch (error) {
+      await machine.powerOff().catch((undo: unknown) => options.warn(`while giving up: ${String(undo)}`));
+      throw error;
+    }
+  }
+
+  #addMemory(): void {
+    for (const window of this.#options.memory.windows) this.#slots.add(window.gpa, window.sizeBytes, window.hva);
+  }
+
+  #addChips(): void {
+    const { native } = this.#options;
+    native.vmSetTssAddress(this.#vm, KVM_TSS_BASE as Gpa);
+    native.vmSetIdentityMapAddress(this.#vm, KVM_IDENTITY_MAP_BASE as Gpa);
+    native.vmCreateIrqchip(this.#vm);
+    native.vmCreatePit(this.#vm);
+    this.#irq.commit();
+  }
+
+  #addDevices(): void {
+    const { serial } = this.#options;
+    const bus: DeviceBus = { ports: this.#ports, setIrq: (gsi, level) => this.#irq.setLine(gsi as Gsi, level) };
+    this.#power = new Power({
+      onPowerOff: () => this.#finish({ kind: 'power-off' }),
+      onReset: (by) => this.#finish({ kind: 'reset', by }),
+    });
+    const devices = [
+      serial,
+      new Rtc(),
+      this.#power,
+      new I8042({ onReset: () => this.#finish({ kind: 'reset', by: 'i8042' }) }),
+      new DebugExit({ onExit: (value) => this.#finish({ kind: 'debug-exit', value }) }),
+      new PostCode(),
+    ];
+    for (const device of devices) device.attach(bus);
+    this.#undo.defer(() => serial.detach());
+  }
+
+  /** Plugs the functions in, powers them on, places their BARs. Returns the INTx wiring for ACPI. */
+  #addFunctions(): { device: number; gsi: number }[] {
+    const { native, functions, layout, store, warn } = this.#options;
+    const pci = new PciBus(this.#bus);
+    pci.attach(this.#mmio, this.#ports, layout.ecam);
+    const bridge = new HostBridge(store.allocate());
+    this.#undo.defer(() => {
+      bridge.window.inUse = false;
+    });
+    pci.plug(bridge);
+    let vfio: Fd | undefined;
+    const vfioDevice = () => {
+      vfio ??= native.vmCreateDevice(this.#vm, 'vfio');
+      return vfio;
+    };
+    this.#undo.defer(() => {
+      if (vfio !== undefined) native.close(vfio);
+    });
+    const wiring = functions.map((fn) => {
+      const address = pci.plug(fn);
+      // Each function has a pin of its own while there are enough; sharing a level line works, but costs spurious unmasks.
+      const gsi = FIRST_FREE_PIN + ((address.device - 1) % (IOAPIC_PINS - FIRST_FREE_PIN));
+      this.#undo.defer(() => fn.powerOff());
+      fn.powerOn({
+        address,
+        slots: this.#slots,
+        memoryTraps: this.#mmio,
+        portTraps: this.#ports,
+        irq: this.#irq,
+        intxGsi: gsi as Gsi,
+        memoryWindows: [layout.mmio32, layout.mmio64],
+        portWindow: PORT_WINDOW,
+        addVfioFile: (file) => native.kvmVfioAddFile(vfioDevice(), file),
+        deleteVfioFile: (file) => {
+          if (vfio !== undefined) native.kvmVfioDeleteFile(vfio, file);
+        },
+        warn: (message) => warn(`${fn.label}: ${message}`),
+      });
+      return { device: address.device, gsi };
+    });
+    for (const { function: fn, bar, address } of placeBars(functions, { ...layout, ports: PORT_WINDOW })) {
+      fn.placeBar(bar.index, address);
+    }
+    return wiring;
+  }
+
+  async #boot(intx: { device: number; gsi: number }[]): Promise<void> {
+    const { native, kvm, memory, layout, image, initrd, cmdline, cpus, mailboxes } = this.#options;
+    const acpi = buildAcpi({ cpus, layout, intx, ports: PORT_WINDOW });
+    for (const { gpa, bytes } of acpi.tables) memory.write(gpa, bytes);
+    const boot = await loadGuest(image, {
+      memory,
+      layout,
+      initrdPath: initrd,
+      cmdline,
+      rsdp: acpi.rsdp,
+      reserved: [acpi.reserved, layout.ecam],
+    });
+    for (let index = 0; index < cpus; index++) {
+      const vcpu = new Vcpu(native, kvm.fd, this.#vm, index, mailboxes[index]!, {
+        cpuid: cpuidFor(kvm.cpuid, index, cpus, kvm.tscDeadline),
+        msrs: BOOT_MSRS,
+        ...(index === 0 ? { start: boot } : {}),
+      });
+      this.#vcpus.push(vcpu);
+      this.#undo.defer(() => vcpu.close());
+    }
+    this.#undo.defer(() => this.#stopThreads());
+  }
+
+  /** Starts the vCPU threads. */
+  start(): void {
+    const { store, addon } = this.#options;
+    this.#serveCalls();
+    for (const vcpu of this.#vcpus) {
+      vcpu.start(this.#bus, store, addon, (error) => this.#finish({ kind: 'crash', detail: `vCPU thread: ${String(error)}` }));
+    }
+  }
+
+  /** Resolves when no vCPU runs. */
+  async pause(): Promise<void> {
+    for (const vcpu of this.#vcpus) vcpu.requestPause();
+    await Promise.all(this.#vcpus.map((vcpu) => vcpu.paused()));
+  }
+
+  resume(): void {
+    if (this.#over) return;
+    for (const vcpu of this.#vcpus) vcpu.resume();
+  }
+
+  /** Ends the power cycle from outside. */
+  stop(): void {
+    this.#finish({ kind: 'stop' });
+  }
+
+  powerButton(): void {
+    this.#power?.pressPowerButton();
+  }
+
+  /** Interrupts every vCPU with an NMI. */
+  nmi(): void {
+    for (const vcpu of this.#vcpus) vcpu.nmi();
+  }
+
+  /** Stops the vCPUs and takes the machine apart. A second call finds nothing to do. @throws what could not be undone */
+  async powerOff(): Promise<void> {
+    this.#finish({ kind: 'stop' });
+    await this.#undo.dispose();
+  }
+
+  async #stopThreads(): Promise<void> {
+    for (const vcpu of this.#vcpus) vcpu.requestStop();
+    await Promise.all(this.#vcpus.map((vcpu) => vcpu.ended()));
+    // The last output of the guest may still be queued.
+    for (const vcpu of this.#vcpus) vcpu.serve(this);
+    Atomics.add(this.#bus.words, DOORBELL_WORD, 1);
+    Atomics.notify(this.#bus.words, DOORBELL_WORD);
+  }
+
+  #finish(end: MachineEnd): void {
+    if (this.#over) return;
+    this.#over = true;
+    // Set before the call that brought us here is answered, so that the guest executes nothing more.
+    for (const vcpu of this.#vcpus) vcpu.requestStop();
+    this.#end(end);
+  }
+
+  /** Serves vCPU threads whenever one rings. Ends with the machine. */
+  #serveCalls(): void {
+    const { words } = this.#bus;
+    for (;;) {
+      const bell = Atomics.load(words, DOORBELL_WORD);
+      for (const vcpu of this.#vcpus) vcpu.serve(this);
+      const ring = Atomics.waitAsync(words, DOORBELL_WORD, bell);
+      if (!ring.async) continue;
+      void ring.value.then(() => {
+        if (this.#vcpus.some((vcpu) => vcpu.alive)) this.#serveCalls();
+      });
+      return;
+    }
+  }
+
+  // VcpuService: calls of the vCPU threads.
+
+  read(space: number, address: number, width: number): number {
+    const found = this.#tableOf(space).handlerAt(address);
+    return found ? found.handler.read(found.offset, width) : 0xffff_ffff;
+  }
+
+  write(space: number, address: number, width: number, value: number): void {
+    const found = this.#tableOf(space).handlerAt(address);
+    found?.handler.write(found.offset, width, value);
+  }
+
+  posted(port: number, width: number, value: number): void {
+    this.write(SPACE.port, port, width, value);
+  }
+
+  notice(vcpu: Vcpu, kind: number, detail: number): void {
+    if (kind === NOTICE.tripleFault) this.#finish({ kind: 'reset', by: 'triple fault' });
+    else this.#finish({ kind: 'crash', detail: this.#describe(vcpu, kind, detail) });
+  }
+
+  #describe(vcpu: Vcpu, kind: number, detail: number): string {
+    const { rip } = vcpu.registers();
+    const where = `vCPU ${vcpu.index} at rip 0x${rip.toString(16)}`;
+    switch (kind) {
+      case NOTICE.emulationFailure:
+        return `KVM could not emulate an instruction (suberror ${detail}), ${where}`;
+      case NOTICE.entryFailure:
+        return `the CPU refused to enter the guest (reason 0x${detail.toString(16)}), ${where}`;
+      case NOTICE.fault:
+        return `KVM_RUN failed with errno ${detail}, ${where}`;
+      default:
+        return `unknown exit ${detail} of KVM_RUN, ${where}`;
+    }
+  }
+
+  #tableOf(space: number): TrapTable {
+    return space === SPACE.port ? this.#ports : this.#mmio;
+  }
+}
