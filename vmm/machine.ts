@@ -4,7 +4,7 @@
  * Built in named phases; each phase registers what undoes it, and power-off runs those in reverse.
  */
 import type { Fd, Gpa, Gsi, Native } from '../native/types.ts';
-import { buildAcpi } from './acpi/tables.ts';
+import { buildAcpi } from './acpi/acpi.ts';
 import { Disposer } from './base/disposer.ts';
 import { type KernelImage, loadGuest } from './boot/load.ts';
 import { BusMemory, DOORBELL_WORD } from './bus/bus-memory.ts';
@@ -41,8 +41,6 @@ export type MachineEnd =
 
 export interface MachineOptions {
   readonly native: Native;
-  /** Path of the addon, for the vCPU threads. */
-  readonly addon: string;
   readonly kvm: KvmHost;
   readonly memory: GuestMemory;
   readonly layout: MemoryLayout;
@@ -120,7 +118,7 @@ export class Machine implements VcpuService {
 
   #addDevices(): void {
     const { serial } = this.#options;
-    const bus: DeviceBus = { ports: this.#ports, setIrq: (gsi, level) => this.#irq.setLine(gsi as Gsi, level) };
+    const bus: DeviceBus = { ports: this.#ports, setIrq: (gsi, level) => this.#setIrq(gsi as Gsi, level) };
     this.#power = new Power({
       onPowerOff: () => this.#finish({ kind: 'power-off' }),
       onReset: (by) => this.#finish({ kind: 'reset', by }),
@@ -134,7 +132,6 @@ export class Machine implements VcpuService {
       new PostCode(),
     ];
     for (const device of devices) device.attach(bus);
-    this.#undo.defer(() => serial.detach());
   }
 
   /** Plugs the functions in, powers them on, places their BARs. Returns the INTx wiring for ACPI. */
@@ -185,7 +182,7 @@ export class Machine implements VcpuService {
 
   async #boot(intx: { device: number; gsi: number }[]): Promise<void> {
     const { native, kvm, memory, layout, image, initrd, cmdline, cpus, mailboxes } = this.#options;
-    const acpi = buildAcpi({ cpus, layout, intx, ports: PORT_WINDOW });
+    const acpi = buildAcpi({ cpus, layout, intx });
     for (const { gpa, bytes } of acpi.tables) memory.write(gpa, bytes);
     const boot = await loadGuest(image, {
       memory,
@@ -209,10 +206,10 @@ export class Machine implements VcpuService {
 
   /** Starts the vCPU threads. */
   start(): void {
-    const { store, addon } = this.#options;
+    const { store } = this.#options;
     this.#serveCalls();
     for (const vcpu of this.#vcpus) {
-      vcpu.start(this.#bus, store, addon, (error) => this.#finish({ kind: 'crash', detail: `vCPU thread: ${String(error)}` }));
+      vcpu.start(this.#bus, store, (error) => this.#finish({ kind: 'crash', detail: `vCPU thread: ${String(error)}` }));
     }
   }
 
@@ -254,6 +251,11 @@ export class Machine implements VcpuService {
     for (const vcpu of this.#vcpus) vcpu.serve(this);
     Atomics.add(this.#bus.words, DOORBELL_WORD, 1);
     Atomics.notify(this.#bus.words, DOORBELL_WORD);
+  }
+
+  /** A console that outlives the machine may still be typed into. */
+  #setIrq(gsi: Gsi, level: boolean): void {
+    if (!this.#over) this.#irq.setLine(gsi, level);
   }
 
   #finish(end: MachineEnd): void {

@@ -18,7 +18,16 @@ export interface TrapTableMemory {
 }
 
 /** Numbers of the trap kinds as vCPU threads see them. */
-export const TRAP_KIND = { call: 1, shared: 2, post: 3, file: 4, ecam: 5, addressPort: 6, dataPort: 7 } as const;
+export const TRAP_KIND = {
+  call: 1,
+  callPost: 2,
+  shared: 3,
+  sharedPost: 4,
+  file: 5,
+  ecam: 6,
+  addressPort: 7,
+  dataPort: 8,
+} as const;
 
 const CAPACITY = 256;
 const SHARED_BYTES = 16 * 1024;

@@ -82,9 +82,9 @@ export class TrapTable implements TrapMap {
 function kindOf(trap: Trap): number {
   switch (trap.kind) {
     case 'call':
-      return TRAP_KIND.call;
+      return trap.post ? TRAP_KIND.callPost : TRAP_KIND.call;
     case 'shared':
-      return trap.post ? TRAP_KIND.post : TRAP_KIND.shared;
+      return trap.post ? TRAP_KIND.sharedPost : TRAP_KIND.shared;
     case 'file':
       return TRAP_KIND.file;
     case 'config':

@@ -13,16 +13,17 @@ export interface TrapHandler {
 /**
  * - `call`: reads and writes go to the machine thread and complete before the guest goes on.
  *   An 8-byte access is split into two of 4 bytes, low half first; one that crosses the trap's end is dropped.
+ *   With `post: true` writes are queued: the guest goes on at once, order is kept, and any later call of that vCPU
+ *   comes after them.
  * - `shared`: reads are answered on the vCPU thread from `bytes` (part of the bus's shared memory, see
- *   {@link TrapMap.allocateShared}), which only the machine thread writes. Writes are calls, or with `post: true` are
- *   queued: the guest goes on at once, order is kept, and any later call of that vCPU comes after them.
+ *   {@link TrapMap.allocateShared}), which only the machine thread writes. Writes as with `call`.
  * - `file`: reads and writes are one pread or pwrite of the same width on `fd`, done on the vCPU thread: a device's
  *   own registers. A failing read gives all ones, a failing write is dropped; both are counted.
  * - `config`: PCI config space. Reads are answered on the vCPU thread from the functions' config windows, writes are
  *   calls. `via` names the way: memory-mapped, or the port pair 0xcf8 (a latch) and 0xcfc.
  */
 export type Trap =
-  | { readonly kind: 'call'; readonly name: string; readonly handler: TrapHandler }
+  | { readonly kind: 'call'; readonly name: string; readonly post?: boolean; readonly handler: TrapHandler }
   | {
       readonly kind: 'shared';
       readonly name: string;

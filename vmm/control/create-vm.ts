@@ -1,5 +1,5 @@
 /** The one entry: from a configuration to a machine that is ready to start. The composition root of machine and passthrough. */
-import { addonPath, loadNative } from '../../native/index.ts';
+import { loadNative } from '../../native/index.ts';
 import type { Native } from '../../native/types.ts';
 import { checkDevices, openDevices } from '../../passthrough/index.ts';
 import { Disposer } from '../base/disposer.ts';
@@ -56,7 +56,6 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
     resources.defer(() => session.close());
     const vm = new VirtualMachine({
       native,
-      addon: addonPath(),
       config: normal,
       kvm,
       layout,

@@ -19,7 +19,6 @@ import type { ExitCounters, SerialConsole, Vm, VmEvent, VmExit, VmReport, VmStat
 /** What createVm has opened. */
 export interface VmParts {
   readonly native: Native;
-  readonly addon: string;
   readonly config: NormalVmConfig;
   readonly kvm: KvmHost;
   readonly layout: MemoryLayout;
@@ -44,15 +43,13 @@ export class VirtualMachine implements Vm {
   #reboots = 0;
   #run: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
-  #settle: { resolve(exit: VmExit): void; reject(error: unknown): void };
+  #settle: { resolve(exit: VmExit): void; reject(error: unknown): void } | undefined;
 
   constructor(parts: VmParts) {
     this.#parts = parts;
-    let settle: typeof this.#settle | undefined;
     this.exited = new Promise<VmExit>((resolve, reject) => {
-      settle = { resolve, reject };
+      this.#settle = { resolve, reject };
     });
-    this.#settle = settle!;
     // Whoever does not look at it must not be killed by it; `close` and `start` report too.
     this.exited.catch(() => {});
     this.#console = new Console((bytes) => this.#port.input(bytes));
@@ -73,7 +70,7 @@ export class VirtualMachine implements Vm {
     } catch (error) {
       this.#setState('stopped');
       this.#console.end();
-      this.#settle.reject(error);
+      this.#settle?.reject(error);
       throw error;
     }
     this.#run = this.#cycles(this.#machine);
@@ -92,7 +89,7 @@ export class VirtualMachine implements Vm {
         if (exit) {
           this.#setState('stopped');
           this.#console.end();
-          this.#settle.resolve(exit);
+          this.#settle?.resolve(exit);
           return;
         }
         this.#reboots++;
@@ -104,7 +101,7 @@ export class VirtualMachine implements Vm {
     } catch (error) {
       this.#setState('stopped');
       this.#console.end();
-      this.#settle.reject(error);
+      this.#settle?.reject(error);
     }
   }
 

@@ -143,7 +143,8 @@ export class ExitHandler {
       if (width === 4) Atomics.store(this.#bus.words, LATCH_WORD, value | 0);
       return;
     }
-    if (trap.kind === TRAP_KIND.post && this.#mailbox.post(address, width, value)) {
+    const posts = trap.kind === TRAP_KIND.callPost || trap.kind === TRAP_KIND.sharedPost;
+    if (posts && this.#mailbox.post(address, width, value)) {
       this.#mailbox.counters[COUNTER.posted]!++;
       this.#ring();
       return;
@@ -154,7 +155,7 @@ export class ExitHandler {
   #read(trap: TrapLookup, space: number, address: number, width: number): number {
     switch (trap.kind) {
       case TRAP_KIND.shared:
-      case TRAP_KIND.post:
+      case TRAP_KIND.sharedPost:
         return this.#loadShared(trap.arg + (address - trap.start), width);
       case TRAP_KIND.ecam: {
         const offset = address - trap.start;

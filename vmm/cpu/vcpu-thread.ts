@@ -13,7 +13,6 @@ export interface VcpuThreadData {
   readonly vcpu: Fd;
   readonly run: Hva;
   readonly runBytes: number;
-  readonly addon: string;
   readonly bus: SharedArrayBuffer;
   readonly config: SharedArrayBuffer;
   readonly configCapacity: number;
@@ -24,7 +23,7 @@ const EINTR = -4;
 const EAGAIN = -11;
 
 function main(data: VcpuThreadData): void {
-  const native = loadNative(data.addon);
+  const native = loadNative();
   const page = native.view(data.run, data.runBytes);
   const bytes = new Uint8Array(page);
   const mailbox = new Mailbox(data.mailbox);

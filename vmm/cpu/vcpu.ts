@@ -57,12 +57,11 @@ export class Vcpu {
   }
 
   /** Starts the thread; it runs the guest at once unless a pause was asked for before. */
-  start(bus: BusMemory, config: ConfigStore, addon: string, failed: (error: unknown) => void): void {
+  start(bus: BusMemory, config: ConfigStore, failed: (error: unknown) => void): void {
     const workerData: VcpuThreadData = {
       vcpu: this.#fd,
       run: this.#run.hva,
       runBytes: this.#run.sizeBytes,
-      addon,
       bus: bus.memory,
       config: config.memory,
       configCapacity: config.windows.length,
