@@ -80,6 +80,15 @@ export interface ErrorDetails {
   readonly cause?: unknown;
   readonly path?: string;
   readonly bdf?: HostBdf;
+  /** Every fault of a configuration. */
+  readonly issues?: readonly ConfigIssue[];
+}
+
+/** One fault of a configuration. */
+export interface ConfigIssue {
+  /** Where: `devices[1].bdf`; empty for the whole. */
+  readonly path: string;
+  readonly message: string;
 }
 
 const BRAND = Symbol.for('causeway.error');
@@ -94,6 +103,7 @@ export class CausewayError extends Error {
   /** Positive errno and name of the failing call, when a kernel call was the cause. */
   readonly errno: number | undefined;
   readonly syscall: string | undefined;
+  readonly issues: readonly ConfigIssue[] | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -104,6 +114,7 @@ export class CausewayError extends Error {
     this.bdf = details.bdf;
     this.errno = kernel?.errno;
     this.syscall = kernel?.syscall;
+    this.issues = details.issues;
     Object.defineProperty(this, BRAND, { value: true });
   }
 
@@ -114,8 +125,8 @@ export class CausewayError extends Error {
 
   /** What `--json` prints. */
   toJSON(): Record<string, unknown> {
-    const { code, message, hint, path, bdf, errno, syscall } = this;
-    return { code, message, hint, path, bdf, errno, syscall };
+    const { code, message, hint, path, bdf, errno, syscall, issues } = this;
+    return { code, message, hint, path, bdf, errno, syscall, issues };
   }
 }
 
