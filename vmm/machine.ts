@@ -132,6 +132,7 @@ export class Machine implements VcpuService {
       new PostCode(),
     ];
     for (const device of devices) device.attach(bus);
+    this.#undo.defer(() => serial.detach());
   }
 
   /** Plugs the functions in, powers them on, places their BARs. Returns the INTx wiring for ACPI. */
