@@ -2,9 +2,10 @@
  * Causeway: a KVM virtual machine monitor in TypeScript that hands PCI devices of the host to a guest.
  * @module
  */
+
+export { CausewayError, type ErrorCode, EXIT_CODE, isCausewayError } from './vmm/base/errors.ts';
 export { defineVm } from './vmm/config/define-vm.ts';
 export type { DeviceConfig, Size, VmConfig } from './vmm/config/model.ts';
 export { type CreateVmOptions, createVm } from './vmm/control/create-vm.ts';
 export type { ExitCounters, SerialConsole, Vm, VmEvent, VmExit, VmReport, VmState } from './vmm/control/vm.ts';
-export { CausewayError, type ErrorCode, EXIT_CODE, isCausewayError } from './vmm/base/errors.ts';
 export type { BarReport, FunctionReport } from './vmm/pci/function.ts';

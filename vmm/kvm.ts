@@ -44,7 +44,8 @@ export function openKvm(native: Native): KvmHost {
     const version = native.kvmApiVersion(fd);
     if (version !== API_VERSION) throw unsupported(`its API has version ${version}, not ${API_VERSION}`);
     for (const [capability, purpose] of REQUIRED) {
-      if (native.kvmCheckExtension(fd, KVM_CAP[capability]) === 0) throw unsupported(`KVM_CAP_${capability} (${purpose}) is missing`);
+      if (native.kvmCheckExtension(fd, KVM_CAP[capability]) === 0)
+        throw unsupported(`KVM_CAP_${capability} (${purpose}) is missing`);
     }
     return {
       fd,

@@ -1,6 +1,7 @@
 /** The guest's serial port as the user of a VM sees it: a log, live output, lines, waiting, typing. */
-import { CausewayError } from '../base/errors.ts';
+
 import { MIB } from '../base/bits.ts';
+import { CausewayError } from '../base/errors.ts';
 import type { SerialConsole } from './vm.ts';
 
 /** The log keeps this much; older output is dropped. */

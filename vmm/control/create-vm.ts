@@ -44,7 +44,9 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
     const kvm = openKvm(native);
     resources.defer(() => kvm[Symbol.dispose]());
     if (normal.cpus > kvm.maxVcpus) {
-      throw new CausewayError('CONFIG_INVALID', `cpus: KVM on this host allows ${kvm.maxVcpus} vCPUs`, { hint: 'lower cpus' });
+      throw new CausewayError('CONFIG_INVALID', `cpus: KVM on this host allows ${kvm.maxVcpus} vCPUs`, {
+        hint: 'lower cpus',
+      });
     }
     const image = await prepareKernel(normal.kernel, { unpack: normal.unpackKernel });
     const layout = memoryLayout(normal.memoryBytes, physicalBits(kvm.cpuid));
@@ -52,7 +54,14 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
     resources.defer(() => memory.close());
     const store = new ConfigStore(CONFIG_WINDOWS);
     const warn = (message: string) => events.emit({ type: 'warning', message });
-    const session = openDevices({ native, bdfs, ram: memory.windows, store, warn, onEvent: (event) => events.emit(event) });
+    const session = openDevices({
+      native,
+      bdfs,
+      ram: memory.windows,
+      store,
+      warn,
+      onEvent: (event) => events.emit(event),
+    });
     resources.defer(() => session.close());
     const vm = new VirtualMachine({
       native,

@@ -1,6 +1,6 @@
 /** The Vm of the public interface: runs power cycles one after the other and keeps what outlives them. */
 import type { Native } from '../../native/types.ts';
-import { Disposer } from '../base/disposer.ts';
+import type { Disposer } from '../base/disposer.ts';
 import { CausewayError } from '../base/errors.ts';
 import type { KernelImage } from '../boot/load.ts';
 import type { NormalVmConfig } from '../config/model.ts';
@@ -13,7 +13,7 @@ import type { MemoryLayout } from '../memory/layout.ts';
 import type { ConfigStore } from '../pci/config-window.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { Console } from './console.ts';
-import { EventHub } from './event-hub.ts';
+import type { EventHub } from './event-hub.ts';
 import type { ExitCounters, SerialConsole, Vm, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
 
 /** What createVm has opened. */
@@ -191,7 +191,15 @@ export class VirtualMachine implements Vm {
     const config = sum(COUNTER.config);
     const kick = sum(COUNTER.kick);
     const other = sum(COUNTER.other);
-    return { port, console: sum(COUNTER.console), mmio, config, kick, other, total: port + mmio + config + kick + other };
+    return {
+      port,
+      console: sum(COUNTER.console),
+      mmio,
+      config,
+      kick,
+      other,
+      total: port + mmio + config + kick + other,
+    };
   }
 
   report(): VmReport {

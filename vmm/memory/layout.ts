@@ -27,8 +27,8 @@ export const ECAM_BUSES = 256;
 
 const ECAM: Range = { start: 0xe000_0000, size: ECAM_BUSES * MIB };
 const MMIO32: Range = { start: PCI_HOLE_START, size: ECAM.start - PCI_HOLE_START };
-/** The 64-bit window starts no lower, so that a guest with little RAM still gets naturally aligned big BARs. */
-const MMIO64_MIN_START: number = 64 * GIB;
+/** The 64-bit window starts here or in the middle of what the CPU can address, so that big BARs are naturally aligned. */
+const MMIO64_START: number = 64 * GIB;
 
 /**
  * @param sizeBytes guest RAM, a multiple of 4 KiB
@@ -40,6 +40,6 @@ export function memoryLayout(sizeBytes: number, physicalBits: number): MemoryLay
   const ram = high.size > 0 ? [low, high] : [low];
   const top = 2 ** Math.min(physicalBits, 48);
   // Natural alignment of the largest BAR wants a start that is itself well aligned.
-  const start = Math.min(Math.max(MMIO64_MIN_START, alignUp(endOf(ram.at(-1)!), 32 * GIB)), top);
+  const start = Math.min(Math.max(Math.min(MMIO64_START, top / 2), alignUp(endOf(ram.at(-1)!), 32 * GIB)), top);
   return { ram, mmio32: MMIO32, mmio64: { start, size: Math.max(0, Math.min(top - start, 512 * GIB)) }, ecam: ECAM };
 }

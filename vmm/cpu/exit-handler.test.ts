@@ -1,0 +1,166 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { KVM_EXIT, KVM_RUN } from '../../native/kvm-abi.ts';
+import type { Fd } from '../../native/types.ts';
+import { BusMemory } from '../bus/bus-memory.ts';
+import { SharedBytes, TrapTable } from '../bus/trap-table.ts';
+import { ConfigStore } from '../pci/config-window.ts';
+import { ExitHandler } from './exit-handler.ts';
+import { COUNTER, Mailbox } from './mailbox.ts';
+
+const DATA_AT = 4096;
+
+/** A run page, tables and a file, without KVM. Calls are not served here: a test that makes one would block for ever. */
+function machine() {
+  const bus = new BusMemory();
+  const shared = new SharedBytes(bus);
+  const ports = new TrapTable(bus.ports, bus, shared);
+  const mmio = new TrapTable(bus.mmio, bus, shared);
+  const config = new ConfigStore(4);
+  const mailbox = new Mailbox();
+  const page = new ArrayBuffer(8192);
+  const run = new DataView(page);
+  const accesses: string[] = [];
+  const file = new Uint8Array(256).map((_, index) => index);
+  const native = {
+    pread: (_fd: Fd, offset: number, bytes: Uint8Array, at: number, width: number) => {
+      accesses.push(`r${width}@${offset}`);
+      if (offset + width > file.length) return -5;
+      bytes.set(file.subarray(offset, offset + width), at);
+      return 0;
+    },
+    pwrite: (_fd: Fd, offset: number, bytes: Uint8Array, at: number, width: number) => {
+      accesses.push(`w${width}@${offset}=${bytes[at]}`);
+      return 0;
+    },
+  };
+  const exits = new ExitHandler(native, page, bus, config, mailbox);
+
+  const port = (direction: 0 | 1, width: number, number: number, values: number[], count = values.length) => {
+    run.setUint32(KVM_RUN.exitReason, KVM_EXIT.IO, true);
+    run.setUint8(KVM_RUN.io.direction, direction);
+    run.setUint8(KVM_RUN.io.size, width);
+    run.setUint16(KVM_RUN.io.port, number, true);
+    run.setUint32(KVM_RUN.io.count, count, true);
+    run.setBigUint64(KVM_RUN.io.dataOffset, BigInt(DATA_AT), true);
+    for (const [i, value] of values.entries()) run.setUint32(DATA_AT + i * width, value, true);
+    exits.handle();
+  };
+  return {
+    bus,
+    ports,
+    mmio,
+    config,
+    mailbox,
+    accesses,
+    out: (width: number, number: number, ...values: number[]) => port(1, width, number, values),
+    in: (width: number, number: number) => {
+      run.setUint32(DATA_AT, 0, true);
+      port(0, width, number, [], 1);
+      return width === 4
+        ? run.getUint32(DATA_AT, true)
+        : width === 2
+          ? run.getUint16(DATA_AT, true)
+          : run.getUint8(DATA_AT);
+    },
+    mmioAccess: (address: number, width: number, write: boolean, value = 0n) => {
+      run.setUint32(KVM_RUN.exitReason, KVM_EXIT.MMIO, true);
+      run.setBigUint64(KVM_RUN.mmio.physAddr, BigInt(address), true);
+      run.setUint32(KVM_RUN.mmio.len, width, true);
+      run.setUint8(KVM_RUN.mmio.isWrite, write ? 1 : 0);
+      run.setBigUint64(KVM_RUN.mmio.data, value, true);
+      exits.handle();
+      return run.getBigUint64(KVM_RUN.mmio.data, true);
+    },
+  };
+}
+
+describe('an exit on the vCPU thread', () => {
+  let m: ReturnType<typeof machine>;
+  const handler = { read: () => 0, write: () => {} };
+  beforeEach(() => {
+    m = machine();
+  });
+
+  it('reads all ones where nothing is, and drops writes', () => {
+    expect(m.in(1, 0x1234)).toBe(0xff);
+    expect(m.in(4, 0x1234)).toBe(0xffff_ffff);
+    m.out(2, 0x1234, 7);
+    expect(m.mmioAccess(0xd000_0000, 8, false)).toBe(0xffff_ffff_ffff_ffffn);
+  });
+
+  it('answers shared bytes by itself, in every width, and nothing past the trap', () => {
+    const bytes = m.ports.allocateShared(4);
+    bytes.set([0x11, 0x22, 0x33, 0x44]);
+    m.ports.add(0x600, 4, { kind: 'shared', name: 'pm', bytes, handler });
+    expect(m.in(1, 0x602)).toBe(0x33);
+    expect(m.in(2, 0x600)).toBe(0x2211);
+    expect(m.in(4, 0x600)).toBe(0x4433_2211);
+    expect(m.in(4, 0x602)).toBe(0xffff_ffff);
+  });
+
+  it('queues posted writes in order and counts them, string instructions too', () => {
+    m.ports.add(0x3f8, 1, { kind: 'call', name: 'thr', post: true, handler });
+    m.out(1, 0x3f8, 0x61, 0x62, 0x63);
+    const seen: number[] = [];
+    m.mailbox.drainPosts((port, width, value) => seen.push(port, width, value));
+    expect(seen).toEqual([0x3f8, 1, 0x61, 0x3f8, 1, 0x62, 0x3f8, 1, 0x63]);
+    expect(m.mailbox.counters[COUNTER.console]).toBe(1);
+    expect(m.mailbox.counters[COUNTER.posted]).toBe(3);
+  });
+
+  it('forwards a device access with exactly the width of the guest, 8 bytes included', () => {
+    m.mmio.add(0xc000_0000, 0x100, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 16 });
+    expect(m.mmioAccess(0xc000_0008, 8, false)).toBe(0x1f1e_1d1c_1b1a_1918n);
+    m.mmioAccess(0xc000_0001, 1, true, 0x5an);
+    expect(m.accesses).toEqual(['r8@24', 'w1@17=90']);
+  });
+
+  it('gives all ones and counts when the device fails to answer', () => {
+    m.mmio.add(0xc000_0000, 0x1000, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 0 });
+    expect(m.mmioAccess(0xc000_0200, 4, false) & 0xffff_ffffn).toBe(0xffff_ffffn);
+    expect(m.mailbox.counters[COUNTER.fileErrors]).toBe(1);
+  });
+
+  it('sees a removed trap as gone at once', () => {
+    m.mmio.add(0xc000_0000, 0x100, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 0 });
+    m.mmio.remove(0xc000_0000);
+    expect(m.mmioAccess(0xc000_0000, 4, false) & 0xffff_ffffn).toBe(0xffff_ffffn);
+    expect(m.accesses).toEqual([]);
+  });
+
+  describe('of config space', () => {
+    beforeEach(() => {
+      m.ports.add(0xcf8, 1, { kind: 'config', name: 'address', via: 'address-port', handler });
+      m.ports.add(0xcfc, 4, { kind: 'config', name: 'data', via: 'data-port', handler });
+      m.mmio.add(0xe000_0000, 0x1000_0000, { kind: 'config', name: 'ecam', via: 'ecam', handler });
+      const window = m.config.allocate();
+      window.image.set([0x86, 0x80, 0xd3, 0x10, 0, 0, 0xf0, 0]);
+      window.deviceBits.set([0x0f, 0], 6);
+      window.setDevice(9 as Fd, 32);
+      m.bus.windowOf[1 << 3] = window.index + 1;
+    });
+
+    it('goes by the port pair, whose latch takes only 4-byte writes', () => {
+      m.out(4, 0xcf8, 0x8000_0800);
+      m.out(1, 0xcf8, 0x55);
+      expect(m.in(4, 0xcf8)).toBe(0x8000_0800);
+      expect(m.in(4, 0xcfc)).toBe(0x10d3_8086);
+      expect(m.in(2, 0xcfe)).toBe(0x10d3);
+      m.out(4, 0xcf8, 0x0000_0800);
+      expect(m.in(4, 0xcfc)).toBe(0xffff_ffff);
+    });
+
+    it('goes by ECAM, absent functions read as ones, dword-crossing reads too', () => {
+      expect(m.mmioAccess(0xe000_8000, 4, false) & 0xffff_ffffn).toBe(0x10d3_8086n);
+      expect(m.mmioAccess(0xe001_0000, 4, false) & 0xffff_ffffn).toBe(0xffff_ffffn);
+      expect(m.mmioAccess(0xe000_8003, 2, false) & 0xffffn).toBe(0xffffn);
+      expect(m.mailbox.counters[COUNTER.config]).toBe(3);
+    });
+
+    it('asks the device for exactly the bits that are its own', () => {
+      // Byte 6: high nibble from the image (0xf0), low nibble from the file (32 + 6 = 0x26).
+      expect(m.mmioAccess(0xe000_8006, 2, false) & 0xffffn).toBe(0xf6n);
+      expect(m.accesses).toEqual(['r2@38']);
+    });
+  });
+});
