@@ -8,7 +8,7 @@ import { Commands, type ExecOptions, type ExecResult } from './commands.ts';
 import { LabError } from './errors.ts';
 import { buildInitramfs } from './initramfs/build.ts';
 import { findKernel, unpackedImage } from './kernels.ts';
-import { initScript, toolsDir } from './machine-init.ts';
+import { initScript, initWords, toolsDir } from './machine-init.ts';
 import { busybox, qemu } from './packages.ts';
 import { type Accel, chooseAccel, kvmModules, readHostCpu } from './qemu/accel.ts';
 import { qemuArgs } from './qemu/command-line.ts';
@@ -137,7 +137,7 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
         modules: rootModules,
         spareModules: modules,
         optionalModules: spareModules,
-        init: initScript({ devices, shareDir, modules, agent: agentCommand() }),
+        init: initScript,
       },
       fetch,
     );
@@ -149,7 +149,8 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
       memoryMib: options.memoryMib ?? Math.min(4096, Math.floor(totalmem() / 2 ** 21)),
       kernel: (await unpackedImage(kernel.vmlinuz)) ?? kernel.vmlinuz,
       initrd,
-      ...(options.append === undefined ? {} : { append: options.append }),
+      append:
+        `${initWords({ binds: devices.map(({ bind = 'vfio-pci' }) => bind), modules, shareDir, ...agentFiles() })} ${options.append ?? ''}`.trim(),
       shareDir,
       noOptionRoms,
       devices,
@@ -175,13 +176,13 @@ function describe(devices: readonly LabDevice[]): string {
 }
 
 /** The agent runs under this very Node, which the lab sees at the same path. */
-function agentCommand(): string[] {
+function agentFiles(): { node: string; agent: string } {
   const here = fileURLToPath(import.meta.url);
   const agent = here.endsWith('.ts') ? join(here, '../../dist/lab/agent/main.js') : join(here, '../agent/main.js');
   if (!existsSync(agent)) {
     throw new LabError('LAB_USAGE', `the lab's agent is not built (${agent})`, { hint: 'run: npm run build' });
   }
-  return [process.execPath, agent];
+  return { node: process.execPath, agent };
 }
 
 interface Parts {
@@ -252,10 +253,14 @@ class RunningLab implements Lab {
 
   exec(command: string | readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
     const argv = typeof command === 'string' ? ['sh', '-c', command] : command;
-    return this.#commands.run(
+    const running = this.#commands.run(
       { argv, cwd: options.cwd ?? process.cwd(), env: { ...this.#env(), ...options.env } },
       options,
     );
+    return running.catch((error: LabError) => {
+      if (error.code !== 'LAB_HUNG') throw error;
+      throw new LabError('LAB_HUNG', `${error.message}\n${tail(this.console)}`, { cause: error });
+    });
   }
 
   signalAll(signal: string): void {
@@ -263,7 +268,10 @@ class RunningLab implements Lab {
   }
 
   async monitor(command: string): Promise<string> {
-    return String(await this.#qmp.execute('human-monitor-command', { 'command-line': command }));
+    return String(await this.#qmp.execute('human-monitor-command', { 'command-line': command })).replaceAll(
+      '\r\n',
+      '\n',
+    );
   }
 
   qmp(command: string, args?: { [key: string]: QmpValue }): Promise<QmpValue> {

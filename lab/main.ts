@@ -3,7 +3,7 @@ import type { ExecOptions } from './commands.ts';
 import { LabError } from './errors.ts';
 import { fetchLab, type Lab, openLab } from './lab.ts';
 
-const exitCodes = { timeout: 124, lab: 125, notStarted: 126, interrupted: 130 } as const;
+const exitCodes = { timeout: 124, lab: 125, notStarted: 126, interrupted: 130, outputClosed: 141 } as const;
 
 async function main(words: readonly string[]): Promise<number> {
   const request = parseArgs(words);
@@ -91,6 +91,8 @@ function explain(error: unknown): number {
   return exitCodes.lab;
 }
 
+// Whoever reads the output may stop early, as head(1) does: end as a program would that SIGPIPE ended.
+process.stdout.on('error', () => process.exit(exitCodes.outputClosed));
 const code = await main(process.argv.slice(2)).catch(explain);
 // Standard input may still be open, and would keep this process alive.
 process.stdout.write('', () => process.exit(code));

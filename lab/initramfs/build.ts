@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readFile, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { cacheRoot, materialise } from '../cache.ts';
 import type { Kernel } from '../kernels.ts';
 import { busybox, type FetchOptions } from '../packages.ts';
@@ -34,6 +34,8 @@ export interface InitramfsSpec {
 
 /** Raise this when the writer changes what it makes from the same input. */
 const formatVersion = 1;
+
+const unusedForMs = 3 * 24 * 3600 * 1000;
 
 const loadModules = `while read -r module; do
   insmod "$module" || echo "cannot load $module"
@@ -71,7 +73,18 @@ export async function buildInitramfs(spec: InitramfsSpec, options: FetchOptions 
     },
     options.log === undefined ? {} : { log: options.log },
   );
+  await utimes(directory, new Date(), new Date());
+  await prune(dirname(directory));
   return join(directory, 'initrd');
+}
+
+/** Images are cheap to build again, and every change of a script makes another: forget the ones long unused. */
+async function prune(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const path = join(directory, name);
+    const used = await stat(path).catch(() => undefined);
+    if (used !== undefined && Date.now() - used.mtimeMs > unusedForMs) await rm(path, { recursive: true, force: true });
+  }
 }
 
 async function readImageFile(path: string, file: ImageFile): Promise<Extract<CpioEntry, { kind: 'file' }>> {

@@ -58,7 +58,7 @@ export class QemuProcess {
     this.ended = new Promise((resolve) => {
       const end = (how: string) => {
         running.delete(child);
-        resolve({ how, stderr: this.#stderr.trim() });
+        resolve({ how, stderr: this.stderr });
       };
       child.on('error', (error) => end(error.message));
       child.on('close', (code, signal) => end(signal === null ? `status ${code}` : `signal ${signal}`));
@@ -91,8 +91,11 @@ export class QemuProcess {
     return this.#console;
   }
 
+  /** What QEMU itself complained about so far. */
   get stderr(): string {
-    return this.#stderr.trim();
+    // The option ROM setting is meant for QEMU's own use, and it says so each time.
+    const lines = this.#stderr.split('\n').filter((line) => !line.includes('fw_cfg item names should be prefixed'));
+    return lines.join('\n').trim();
   }
 
   /** End QEMU at once. */
