@@ -1,10 +1,7 @@
 /** The error of every layer: one base class, stable codes, and a hint that says what to do next. */
 import type { HostBdf, KernelError } from '../../native/types.ts';
 
-/**
- * Exit codes of the command line. 64 and up are not used, so that a guest's debug-exit value can be told apart
- * by its documented range.
- */
+/** Exit codes of the command line. After a signal it is 128 plus the signal's number, as in a shell. */
 export const EXIT_CODE = {
   /** The guest powered off. */
   ok: 0,
@@ -22,6 +19,8 @@ export const EXIT_CODE = {
   rebootLimit: 6,
   /** The assigned device cannot be used, or was lost. */
   device: 7,
+  /** The guest wrote a value other than 0 to the debug-exit port; the value itself is reported, not squeezed in here. */
+  debugExit: 64,
   timeout: 124,
   interrupted: 130,
 } as const;

@@ -1,0 +1,65 @@
+/** Help texts. Options are described where they are declared; this only lays them out. */
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { OptionTable } from './arguments.ts';
+import { exitCodes } from './reference.ts';
+import { RUN_OPTIONS } from './run-options.ts';
+import { ESCAPE_HELP } from './terminal.ts';
+
+export const TOPICS = ['run', 'exit-codes'] as const;
+
+/** The text of `causeway help [TOPIC]`; undefined for a topic that does not exist. */
+export function helpText(topic: string | undefined): string | undefined {
+  switch (topic) {
+    case undefined:
+      return OVERVIEW;
+    case 'run':
+      return `usage: causeway run --kernel FILE [options]
+       causeway run --config FILE [options]
+
+Boots a virtual machine with its first serial port on this terminal.
+
+${optionList(RUN_OPTIONS)}
+
+Keys on a terminal: ${ESCAPE_HELP}.
+A signal gives the devices back before the command ends; a second one ends it at once.
+`;
+    case 'exit-codes':
+      return `${exitCodes()
+        .map(([code, meaning]) => `${String(code).padStart(4)}  ${meaning}`)
+        .join('\n')}\n`;
+    default:
+      return undefined;
+  }
+}
+
+const OVERVIEW = `usage: causeway COMMAND [options]
+
+  run              boot a virtual machine, with PCI devices of this host if wanted
+  help [TOPIC]     this text, or one about: ${TOPICS.join(', ')}
+  version          the version of Causeway and of Node
+
+example: causeway run --kernel vmlinuz --initrd initrd.img --memory 1G --cpus 2 --device 0000:01:00.0
+`;
+
+function optionList(table: OptionTable): string {
+  const rows = Object.entries(table).map(([name, { value, help }]) => [`--${name}${value ? ` ${value}` : ''}`, help]);
+  const width = Math.max(...rows.map(([option]) => option!.length));
+  return rows.map(([option, help]) => `  ${option!.padEnd(width)}  ${help}`).join('\n');
+}
+
+/** The version in package.json, which lies above this file, in the source tree and in `dist/` alike. */
+export function versionText(): string {
+  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
+    try {
+      const { name, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Record<
+        string,
+        string
+      >;
+      if (name === 'causeway') return `causeway ${version} (Node ${process.versions.node})`;
+    } catch {
+      if (folder === dirname(folder)) return `causeway, unknown version (Node ${process.versions.node})`;
+    }
+  }
+}
