@@ -9,6 +9,8 @@ export interface OptionSpec {
   /** How the value is called in the help, for example `FILE`. */
   readonly value?: string;
   readonly help: string;
+  /** The value may be empty or look like an option. */
+  readonly anyText?: boolean;
 }
 
 export type OptionTable = Readonly<Record<string, OptionSpec>>;
@@ -52,7 +54,7 @@ export function parseOptions<T extends OptionTable>(
 }
 
 export function usageError(command: string, faults: readonly string[]): CausewayError {
-  return new CausewayError('USAGE', faults.join('\n'), { hint: `causeway help ${command}` });
+  return new CausewayError('USAGE', faults.join('\n'), { hint: `causeway help ${command}`.trim() });
 }
 
 function readOption(
@@ -69,8 +71,8 @@ function readOption(
     else faults.push(`--${name} takes no value`);
     return;
   }
-  // An option where a value should be means that the value was forgotten; --name=--value says it on purpose.
-  if (text === undefined || text === '' || (text.startsWith('--') && name !== 'cmdline')) {
+  // An option where a value should be means that the value was forgotten.
+  if (text === undefined || (!spec.anyText && (text === '' || text.startsWith('--')))) {
     faults.push(`--${name} needs a value: ${spec.value ?? 'VALUE'}`);
     return;
   }

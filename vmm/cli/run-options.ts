@@ -10,7 +10,7 @@ export const RUN_OPTIONS = {
   },
   kernel: { type: 'text', value: 'FILE', help: 'bzImage or x86-64 ELF kernel' },
   initrd: { type: 'text', value: 'FILE', help: 'initial RAM disk' },
-  cmdline: { type: 'text', value: 'TEXT', help: 'kernel command line (console=ttyS0)' },
+  cmdline: { type: 'text', value: 'TEXT', help: 'kernel command line (console=ttyS0)', anyText: true },
   memory: { type: 'text', value: 'SIZE', help: 'guest RAM, for example 512M or 6GiB (512M)' },
   cpus: { type: 'whole', value: 'N', help: 'vCPUs, 1 to 64 (1)' },
   device: {

@@ -27,7 +27,7 @@ export class IssueList {
 
 /** ` (did you mean "memory"?)` when a known name is near, else nothing. */
 export function didYouMean(word: string, known: readonly string[]): string {
-  const limit = word.length <= 3 ? 1 : 2;
+  const limit = word.length <= 2 ? 1 : 2;
   let best: string | undefined;
   let bestDistance = limit + 1;
   for (const name of known) {
