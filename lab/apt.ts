@@ -60,13 +60,13 @@ export class PrivateApt {
     return found === '(none)' ? undefined : found;
   }
 
-  /** Fetch one package without its dependencies and unpack it into `into`. */
-  async fetchOne(name: string, into: string, release?: string): Promise<void> {
+  /** Fetch packages without their dependencies and unpack them into `into`. */
+  async fetch(names: readonly string[], into: string): Promise<void> {
     await this.#update();
     const downloads = join(into, '.downloads');
     await mkdir(downloads, { recursive: true });
-    this.#log(`fetching ${name} from Debian ${release ?? this.#suite}`);
-    await this.#apt('apt-get', [...target(release), '-q', 'download', name], { cwd: downloads });
+    this.#log(`fetching ${names.join(', ')} from Debian ${this.#suite}`);
+    await this.#apt('apt-get', ['-q', 'download', ...names], { cwd: downloads });
     await unpackAll(downloads, into);
     await rm(downloads, { recursive: true });
   }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { cacheRoot, materialise, withLock } from './cache.ts';
-import { byNumbers } from './packages.ts';
+import { byNumbers } from './kernel-packages.ts';
 
 let directory: string;
 beforeEach(() => {

@@ -1,5 +1,6 @@
 import { buildInitramfs, type ImageFile } from './initramfs/build.ts';
-import { findKernel, type Kernel, unpackedImage } from './kernels.ts';
+import { findKernel } from './kernel-packages.ts';
+import { type Kernel, unpackedImage } from './kernels.ts';
 import type { FetchOptions } from './packages.ts';
 
 export type { ImageFile } from './initramfs/build.ts';

@@ -4,7 +4,6 @@ import { dirname, join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { cacheRoot, materialise } from './cache.ts';
 import { LabError } from './errors.ts';
-import { debianKernel, type FetchOptions, runningKernel } from './packages.ts';
 import { run } from './run.ts';
 
 /** A Linux kernel on the host's disk. */
@@ -21,35 +20,34 @@ export interface Kernel {
   readonly config: string | undefined;
 }
 
-/** A kernel by name: a Debian series (`6.1`, `6.12`), `host` for the running one, or a path (see `kernelAt`). */
-export async function findKernel(name: string, options: FetchOptions = {}): Promise<Kernel> {
-  if (name === 'host') return runningKernel();
-  if (/^\d+\.\d+$/.test(name)) return debianKernel(name, options);
-  return kernelAt(name);
-}
-
 /**
- * The kernel at a path: a bzImage, or a directory that holds `vmlinuz*` or `boot/vmlinuz*`. Its modules are looked for in
- * `lib/modules/<version>` beside it, one level up, and on the host.
+ * The kernel at a path: a bzImage, or a directory with a kernel as distributions lay it out (`vmlinuz*` in it, in `boot`
+ * or in `lib/modules/<version>`). Its modules are looked for near it and on the host.
  */
 export async function kernelAt(path: string): Promise<Kernel> {
   const vmlinuz = await imageAt(resolve(path));
   const version = await imageVersion(vmlinuz);
   const near = dirname(vmlinuz);
-  const roots = [near, dirname(near), '/'];
-  const modulesDir = roots.map((root) => join(root, 'lib/modules', version)).find((one) => existsSync(one));
-  const config = [join(near, `config-${version}`), join(near, 'config'), join(near, '.config')].find((one) =>
-    existsSync(one),
-  );
-  return { version, packageVersion: version, vmlinuz, modulesDir, config };
+  const homes = [near, dirname(near), '/'].flatMap((root) => [
+    join(root, 'lib/modules'),
+    join(root, 'usr/lib/modules'),
+  ]);
+  // An image may also lie among its own modules.
+  const modulesDir = [dirname(near), ...homes].map((home) => join(home, version)).find((one) => existsSync(one));
+  const configs = [join(near, `config-${version}`), join(near, 'config'), join(near, '.config')];
+  return { version, packageVersion: version, vmlinuz, modulesDir, config: configs.find((one) => existsSync(one)) };
 }
 
 async function imageAt(path: string): Promise<string> {
-  const found = await stat(path).catch(() => undefined);
-  if (found?.isFile()) return path;
-  for (const directory of found?.isDirectory() ? [path, join(path, 'boot')] : []) {
-    const name = (await readdir(directory).catch(() => [])).find((one) => /^(vmlinuz|bzImage)/.test(one));
-    if (name !== undefined) return join(directory, name);
+  const names = async (directory: string) => (await readdir(directory).catch(() => [])).sort();
+  if ((await stat(path).catch(() => undefined))?.isFile()) return path;
+  const directories = [path, join(path, 'boot')];
+  for (const home of [join(path, 'lib/modules'), join(path, 'usr/lib/modules')]) {
+    for (const version of await names(home)) directories.push(join(home, version));
+  }
+  for (const directory of directories) {
+    const image = (await names(directory)).find((name) => /^(vmlinuz|bzImage)/.test(name));
+    if (image !== undefined) return join(directory, image);
   }
   throw new LabError('LAB_USAGE', `there is no kernel image at ${path}`, {
     hint: 'give a series such as 6.1 or 6.12, "host", or the path of a bzImage',

@@ -3,11 +3,13 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 import { cacheRoot, type Log } from './cache.ts';
 import { Commands, type ExecOptions, type ExecResult } from './commands.ts';
 import { LabError } from './errors.ts';
 import { buildInitramfs } from './initramfs/build.ts';
-import { findKernel, unpackedImage } from './kernels.ts';
+import { findKernel } from './kernel-packages.ts';
+import { unpackedImage } from './kernels.ts';
 import { initScript, initWords, toolsDir } from './machine-init.ts';
 import { busybox, qemu } from './packages.ts';
 import { type Accel, chooseAccel, kvmModules, readHostCpu } from './qemu/accel.ts';
@@ -321,5 +323,5 @@ class RunningLab implements Lab {
 }
 
 function tail(text: string): string {
-  return text.trim().split(/\r?\n/).slice(-25).join('\n');
+  return stripVTControlCharacters(text).trim().split(/\r?\n/).slice(-25).join('\n');
 }

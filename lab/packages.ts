@@ -1,11 +1,9 @@
 import { existsSync } from 'node:fs';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
-import { release } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PrivateApt, type Suite } from './apt.ts';
+import { PrivateApt } from './apt.ts';
 import { cacheRoot, type Log, materialise } from './cache.ts';
 import { LabError } from './errors.ts';
-import type { Kernel } from './kernels.ts';
 import { run } from './run.ts';
 
 /** How to get a package. */
@@ -23,7 +21,8 @@ export interface Qemu {
   readonly env: Readonly<Record<string, string>>;
 }
 
-interface Manifest {
+/** What a cached package was made from. */
+export interface Manifest {
   readonly name: string;
   readonly version: string;
 }
@@ -99,7 +98,7 @@ export async function busybox(options: FetchOptions = {}): Promise<string> {
     directory,
     async (fresh) => {
       const apt = new PrivateApt('bookworm', log);
-      await apt.fetchOne('busybox-static', fresh);
+      await apt.fetch(['busybox-static'], fresh);
       await writeManifest(fresh, { name: 'busybox-static', version: (await apt.version('busybox-static')) ?? '?' });
     },
     { refresh: options.refresh ?? false, log },
@@ -111,99 +110,18 @@ export async function busybox(options: FetchOptions = {}): Promise<string> {
   return found;
 }
 
-/** Where a kernel series is looked for, in order. */
-const kernelHomes: readonly { suite: Suite; release?: string }[] = [
-  { suite: 'bookworm' },
-  { suite: 'trixie' },
-  { suite: 'sid' },
-];
-
-/**
- * Debian's kernel of a series such as `6.1` or `6.12`, with its modules: the newest on offer when first asked, the
- * same one ever after. Without Debian's tools: the running kernel, whatever the series.
- */
-export async function debianKernel(series: string, options: FetchOptions = {}): Promise<Kernel> {
-  if (!/^\d+\.\d+$/.test(series)) throw new LabError('LAB_USAGE', `${series} is not a kernel series such as 6.1`);
-  const log = options.log ?? quiet;
-  const directory = join(cacheRoot(), 'packages', `kernel-${series}`);
-  if (!existsSync(directory) && !PrivateApt.available()) return runningKernel();
-  await materialise(
-    directory,
-    async (fresh) => {
-      const { apt, name } = await findKernel(series, log);
-      await apt.fetchOne(name, fresh);
-      await writeManifest(fresh, { name, version: (await apt.version(name)) ?? '?' });
-    },
-    { refresh: options.refresh ?? false, log },
-  );
-  const manifest = await readManifest(directory);
-  const boot = await readdir(join(directory, 'boot'));
-  const image = boot.find((name) => name.startsWith('vmlinuz-'));
-  if (image === undefined) throw damaged(directory);
-  const version = image.slice('vmlinuz-'.length);
-  const modules = ['lib/modules', 'usr/lib/modules']
-    .map((path) => join(directory, path, version))
-    .find((p) => existsSync(p));
-  return {
-    version,
-    packageVersion: manifest.version,
-    vmlinuz: join(directory, 'boot', image),
-    modulesDir: modules,
-    config: join(directory, 'boot', `config-${version}`),
-  };
-}
-
-async function findKernel(series: string, log: Log): Promise<{ apt: PrivateApt; name: string }> {
-  const escaped = series.replaceAll('.', '\\.');
-  const pattern = new RegExp(`^linux-image-${escaped}([.+-](?!.*(cloud|rt|dbg|unsigned)).*)?-amd64$`);
-  for (const { suite } of kernelHomes) {
-    const apt = new PrivateApt(suite, log);
-    const names = (await apt.names(`linux-image-${series}`, pattern)).sort(byNumbers).reverse();
-    // A name without a version of its own is a meta-package: it holds no kernel.
-    for (const name of names.filter((one) => one !== `linux-image-${series}-amd64`)) {
-      if ((await apt.version(name)) !== undefined) return { apt, name };
-    }
-  }
-  throw new LabError('LAB_FETCH_FAILED', `Debian offers no kernel ${series}`, {
-    hint: '6.1 and 6.12 are known to exist; a kernel of your own is given as a path',
-  });
-}
-
-/** Order by the numbers in the names: 6.12.9 before 6.12.10. */
-export function byNumbers(a: string, b: string): number {
-  const numbers = (text: string) => (text.match(/\d+/g) ?? []).map(Number);
-  const left = numbers(a);
-  const right = numbers(b);
-  for (let i = 0; i < Math.max(left.length, right.length); i += 1) {
-    const difference = (left[i] ?? -1) - (right[i] ?? -1);
-    if (difference !== 0) return difference;
-  }
-  return a < b ? -1 : 1;
-}
-
-/** The kernel this host runs, with its modules. */
-export function runningKernel(): Kernel {
-  const version = release();
-  const vmlinuz = [`/boot/vmlinuz-${version}`, `/lib/modules/${version}/vmlinuz`].find((path) => existsSync(path));
-  if (vmlinuz === undefined) {
-    throw new LabError('LAB_UNSUPPORTED_HOST', `the image of the running kernel (${version}) is not in /boot`, {
-      hint: 'name a kernel image with --kernel PATH',
-    });
-  }
-  const modulesDir = existsSync(`/lib/modules/${version}`) ? `/lib/modules/${version}` : undefined;
-  const config = existsSync(`/boot/config-${version}`) ? `/boot/config-${version}` : undefined;
-  return { version, packageVersion: version, vmlinuz, modulesDir, config };
-}
-
-async function writeManifest(directory: string, manifest: Manifest): Promise<void> {
+/** Record beside an unpacked package what it is. */
+export async function writeManifest(directory: string, manifest: Manifest): Promise<void> {
   await writeFile(join(directory, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
 }
 
-async function readManifest(directory: string): Promise<Manifest> {
+/** What an unpacked package is. */
+export async function readManifest(directory: string): Promise<Manifest> {
   return JSON.parse(await readFile(join(directory, 'manifest.json'), 'utf8')) as Manifest;
 }
 
-function damaged(directory: string): LabError {
+/** The error for a cached package in which something is missing. */
+export function damaged(directory: string): LabError {
   return new LabError('LAB_FETCH_FAILED', `the cached package in ${directory} is incomplete`, {
     hint: 'remove that directory, or run with --refresh',
   });

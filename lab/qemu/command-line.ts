@@ -34,7 +34,7 @@ export function qemuArgs(spec: MachineSpec): string[] {
     ['-cpu', kvm ? 'host' : 'max'],
     ['-smp', `${spec.cpus}`],
     ['-m', `${spec.memoryMib}`],
-    ['-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
+    ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ['-serial', 'stdio'],
     ['-device', 'intel-iommu,intremap=on,caching-mode=on,aw-bits=48'],
     ['-fw_cfg', `name=etc/pci-optionrom-exec,file=${spec.noOptionRoms}`],
