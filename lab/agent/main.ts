@@ -55,6 +55,11 @@ function pause(child: ChildProcess, yes: boolean): void {
 
 function start(id: number, request: SpawnRequest): void {
   const [program = 'true', ...args] = request.argv;
+  if (request.cwd !== undefined && !existsSync(request.cwd)) {
+    // spawn would report this as if the program were missing.
+    send(frameKinds.failed, id, `the lab has no directory ${request.cwd}`);
+    return;
+  }
   const child = spawn(program, args, {
     ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
     env: request.env,
@@ -68,7 +73,8 @@ function start(id: number, request: SpawnRequest): void {
   child.stderr.on('data', (chunk: Buffer) => send(frameKinds.stderr, id, chunk));
   child.on('error', (error) => {
     children.delete(id);
-    send(frameKinds.failed, id, error.message);
+    const missing = 'code' in error && error.code === 'ENOENT';
+    send(frameKinds.failed, id, missing ? `the lab has no program ${program}` : error.message);
   });
   child.on('exit', (code, signal) => {
     // A background process that keeps the streams open must not hold the exit status back for ever.

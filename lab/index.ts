@@ -1,0 +1,11 @@
+export type { ExecOptions, ExecResult } from './commands.ts';
+export { LabError, type LabErrorCode } from './errors.ts';
+export { buildGuestInitramfs, type GuestInitramfsSpec, guestKernel, guestVmlinux } from './guest-image.ts';
+export { buildInitramfs, type ImageFile, type InitramfsSpec } from './initramfs/build.ts';
+export type { CpioEntry } from './initramfs/cpio.ts';
+export { writeCpio } from './initramfs/cpio.ts';
+export { findKernel } from './kernel-packages.ts';
+export { type Kernel, kernelAt } from './kernels.ts';
+export { fetchLab, type Lab, type LabDevice, type LabOptions, openLab } from './lab.ts';
+export { busybox, type FetchOptions, type Qemu, qemu } from './packages.ts';
+export type { Bind, LabDeviceSpec } from './qemu/devices.ts';
