@@ -112,6 +112,15 @@ test('no package of the lockfile runs a script when it is installed', () => {
   expect(found.map(([path]) => path)).toEqual([]);
 });
 
+test('the lockfile holds every optional package it mentions, for other platforms too', () => {
+  const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { optionalDependencies?: Record<string, string> }>;
+  };
+  // npm leaves out what its registry could not give at the time, and `npm ci` then refuses the lockfile.
+  const mentioned = Object.values(packages).flatMap((entry) => Object.keys(entry.optionalDependencies ?? {}));
+  expect(mentioned.filter((name) => packages[`node_modules/${name}`] === undefined)).toEqual([]);
+});
+
 test('the lockfile names no registry but the public one', () => {
   const lock = readFileSync(join(ROOT, 'package-lock.json'), 'utf8');
   const hosts = new Set([...lock.matchAll(/"resolved": "(https?:\/\/[^/]+)/g)].map(([, host]) => host));
