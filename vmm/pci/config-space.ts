@@ -105,7 +105,7 @@ export class ConfigSpace {
     const toImage = writable & ~toDevice;
     const before = this.get(offset, 4);
     const cleared = raw & lanes & readLe(this.clearOnOne, offset, 4);
-    const after = ((((before & ~toImage) | (raw & toImage)) & ~cleared) >>> 0) as number;
+    const after = (((before & ~toImage) | (raw & toImage)) & ~cleared) >>> 0;
     if (after !== before) this.set(offset, 4, after);
     if (toDevice !== 0) this.#writeDevice(at, width, value, toDevice >>> shift);
     this.#handlers.get(offset)?.({ offset, before, after, raw, lanes });

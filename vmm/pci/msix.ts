@@ -57,6 +57,11 @@ export class Msix {
     this.#table = bytes;
   }
 
+  /** Where the table lies now. */
+  get tableMemory(): Uint8Array {
+    return this.#table;
+  }
+
   get tableBytes(): number {
     return this.vectorCount * MSIX_ENTRY_BYTES;
   }

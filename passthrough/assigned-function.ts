@@ -1,0 +1,330 @@
+/**
+ * A host PCI function as a guest has it: a {@link PciFunction} on top of VFIO. The registers say what the guest wants;
+ * this class brings slots, traps, interrupts and the hardware's COMMAND and power state in line with them, in an order
+ * in which the guest never reaches memory that the kernel has revoked.
+ */
+import type { Native } from '../native/types.ts';
+import type { Trap } from '../vmm/bus/trap.ts';
+import { decodeBars } from '../vmm/pci/bar-registers.ts';
+import { CAP, walkCapabilities } from '../vmm/pci/capabilities.ts';
+import type { ConfigWindow } from '../vmm/pci/config-window.ts';
+import type { BarReport, BarRequest, FunctionReport, PciFunction, PciServices } from '../vmm/pci/function.ts';
+import { type MsixLayout, parseMsix } from '../vmm/pci/msix.ts';
+import { barRequests } from './bars/bar-requests.ts';
+import { type BackedArea, desiredMapping, type Piece, splitBar } from './bars/desired-mapping.ts';
+import { BarMaps, Mapping } from './bars/mapping.ts';
+import { GuestRegisters } from './config-space/guest-registers.ts';
+import { COMMAND, COMMAND_FORWARDED, HEADER } from './config-space/permission-table.ts';
+import type { HostDevice, HostResource } from './host/sysfs.ts';
+import { desiredInterrupts } from './interrupts/desired.ts';
+import { Interrupts } from './interrupts/interrupts.ts';
+import { IRQ } from './vfio/abi.ts';
+import type { VfioDevice } from './vfio/device.ts';
+import type { Resetter } from './vfio/reset.ts';
+
+export interface AssignedFunctionOptions {
+  readonly native: Native;
+  readonly host: HostDevice;
+  readonly resources: readonly HostResource[];
+  readonly device: VfioDevice;
+  readonly window: ConfigWindow;
+  readonly resetter: Resetter;
+  /** Tells a VM's KVM of the device's group, and takes that back. */
+  readonly joinVm: (services: PciServices) => void;
+  readonly leaveVm: (services: PciServices) => void;
+  readonly warn: (message: string) => void;
+}
+
+type ResetOccasion = FunctionReport['resets'][number]['when'];
+
+/** What exists from power-on to power-off. */
+interface PoweredState {
+  readonly services: PciServices;
+  readonly mapping: Mapping;
+  readonly interrupts: Interrupts;
+  joined: boolean;
+}
+
+export class AssignedFunction implements PciFunction {
+  readonly label: string;
+  readonly window: ConfigWindow;
+  readonly bars: readonly BarRequest[];
+  readonly #options: AssignedFunctionOptions;
+  readonly #device: VfioDevice;
+  readonly #maps: BarMaps;
+  readonly #registers: GuestRegisters;
+  readonly #msixLayout: MsixLayout | undefined;
+  readonly #areas = new Map<number, readonly BackedArea[]>();
+  readonly #resets: FunctionReport['resets'][number][] = [];
+  /** Addresses that firmware gave; kept across power cycles until it gives others. */
+  readonly #placed = new Map<number, number>();
+  readonly #warned = new Set<string>();
+  #state: PoweredState | undefined;
+  /** COMMAND and power state as last written to the hardware. */
+  #hostCommand: number;
+  #hostPowerState = 0;
+  #booted = false;
+  #open = true;
+
+  constructor(options: AssignedFunctionOptions) {
+    const { native, host, resources, device, window, warn } = options;
+    this.#options = options;
+    this.#device = device;
+    this.window = window;
+    this.label = `${host.bdf} ${hexId(host.vendor)}:${hexId(host.device)}`;
+    const hardware = device.snapshotConfig();
+    this.#hostCommand = device.read(HEADER.COMMAND, 2);
+    this.bars = barRequests(device.regions, resources, hardware);
+    this.#msixLayout = this.#usableMsix(hardware);
+    window.setDevice(device.fd, device.regions[7]!.fdOffset);
+    this.#maps = new BarMaps(native, device, this.bars, resources, warn);
+    for (const bar of this.bars) {
+      const region = { ...device.regions[bar.index]!, mmapAreas: this.#maps.areasOf(bar.index) };
+      this.#areas.set(bar.index, splitBar(bar, region, this.#msixLayout, native.pageSizeBytes));
+    }
+    this.#registers = new GuestRegisters(
+      {
+        window,
+        device,
+        hardware,
+        sizeBytes: device.configBytes,
+        bars: this.bars,
+        // Even a device with a pin has no line when the kernel says so (vfio.md 2.2).
+        intx: hardware[HEADER.INTERRUPT_PIN] !== 0 && device.irqs[IRQ.INTX]!.count > 0,
+        msiVectors: device.irqs[IRQ.MSI]!.count,
+        msix: this.#msixLayout,
+        canReset: device.canReset,
+        isPending: (vector) => this.#isPending(vector),
+      },
+      {
+        decodeChanged: () => this.#sync(),
+        powerChanged: () => this.#sync(),
+        interruptsChanged: () => this.#syncInterrupts(),
+        functionReset: () => this.#functionReset(),
+        warn: (message) => this.#warnOnce(message),
+      },
+    );
+    for (const fault of this.#registers.image.faults) warn(`${host.bdf}: ${fault}`);
+  }
+
+  writeConfig(offset: number, width: number, value: number): void {
+    try {
+      this.#registers.space.write(offset, width, value);
+    } catch (error) {
+      // No guest can mend it, and no guest may end the VMM by it.
+      this.#warnOnce(`a config write at ${offset} failed: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  placeBar(index: number, address: number): void {
+    this.#placed.set(index, address);
+    this.#registers.placeBar(index, address);
+    if (this.#state) this.#sync();
+  }
+
+  powerOn(services: PciServices): void {
+    this.#reset(this.#booted ? 'reboot' : 'boot');
+    this.#booted = true;
+    this.#options.resetter.used(this.#device);
+    this.#registers.reset(false);
+    for (const [index, address] of this.#placed) this.#registers.placeBar(index, address);
+    this.#registers.space.set(HEADER.INTERRUPT_LINE, 1, services.intxGsi & 0xff);
+    const { msix } = this.#registers;
+    // The vCPU threads read the table from the bus's memory; it lives as long as the VM does.
+    msix?.useTable(services.memoryTraps.allocateShared(msix.tableBytes));
+    this.#state = {
+      services,
+      mapping: new Mapping(this.#maps, services, (piece) => this.#trapOf(piece)),
+      interrupts: new Interrupts(this.#options.native, this.#device, services),
+      joined: false,
+    };
+    this.#options.joinVm(services);
+    this.#state.joined = true;
+    this.#sync();
+    this.#syncInterrupts();
+  }
+
+  powerOff(): void {
+    const state = this.#state;
+    if (!state) return;
+    // DMA first: the guest's RAM may be given to somebody else next (P38).
+    this.#writeHostCommand(this.#hostCommand & ~COMMAND.BUS_MASTER);
+    state.interrupts.apply({ mode: 'none' });
+    state.mapping.apply([]);
+    this.#registers.reset(false);
+    this.#writeHostCommand(this.#hostCommand & ~COMMAND_FORWARDED);
+    this.#state = undefined;
+    if (state.joined) this.#options.leaveVm(state.services);
+  }
+
+  report(): FunctionReport {
+    const state = this.#state;
+    const decoded = this.#decoded();
+    const bars = this.bars.map((bar): BarReport => {
+      const gpa = decoded.find(({ index }) => index === bar.index)?.gpa;
+      const areas = (this.#areas.get(bar.index) ?? []).map(({ backing: _, ...area }) => area);
+      return { ...bar, areas, ...(gpa === undefined ? {} : { gpa }) };
+    });
+    const mode = state?.interrupts.mode ?? 'none';
+    const available = {
+      none: 0,
+      intx: 1,
+      msi: this.#registers.msi?.vectorCount,
+      msix: this.#registers.msix?.vectorCount,
+    };
+    return {
+      label: this.label,
+      ...(state ? { address: state.services.address } : {}),
+      bars,
+      interrupts: { mode, available: available[mode] ?? 0, routed: state?.interrupts.routedCount ?? 0 },
+      resets: [...this.#resets],
+    };
+  }
+
+  /** Quiets and resets the device and lets go of it; its fd is the session's to close. A second call is ignored. */
+  release(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.powerOff();
+    this.#writeHostCommand(this.#hostCommand & ~COMMAND.BUS_MASTER);
+    this.#reset('release');
+    this.#maps.close();
+    this.window.inUse = false;
+  }
+
+  /**
+   * Brings hardware and mappings in line with COMMAND, BARs and power state. What the guest shall no longer reach goes
+   * before the hardware hears of it; what it shall reach comes after (P6, P7).
+   */
+  #sync(): void {
+    const state = this.#state;
+    if (!state) return;
+    const wanted = desiredMapping(this.#decoded(), (bar) => this.#areas.get(bar) ?? []);
+    const keys = new Set(wanted.map((piece) => `${piece.bar} ${piece.gpa}`));
+    state.mapping.apply(state.mapping.pieces.filter((piece) => keys.has(`${piece.bar} ${piece.gpa}`)));
+    this.#syncHardware();
+    state.mapping.apply(wanted);
+  }
+
+  #syncHardware(): void {
+    const { guestCommand, powerState, powerControlOffset } = this.#registers;
+    // A device in D3hot takes no COMMAND; up first, down last.
+    if (powerState === 0) this.#writeHostPower(powerControlOffset, powerState);
+    this.#writeHostCommand((this.#hostCommand & ~COMMAND_FORWARDED) | (guestCommand & COMMAND_FORWARDED));
+    if (powerState !== 0) this.#writeHostPower(powerControlOffset, powerState);
+  }
+
+  #writeHostCommand(hostCommand: number): void {
+    if (hostCommand === this.#hostCommand) return;
+    this.#device.write(HEADER.COMMAND, 2, hostCommand);
+    this.#hostCommand = hostCommand;
+  }
+
+  #writeHostPower(offset: number | undefined, state: number): void {
+    if (offset === undefined || state === this.#hostPowerState) return;
+    this.#device.write(offset, 2, state);
+    this.#hostPowerState = state;
+  }
+
+  #syncInterrupts(): void {
+    const { msi, msix } = this.#registers;
+    const intx = this.#registers.space.get(HEADER.INTERRUPT_PIN, 1) !== 0;
+    this.#state?.interrupts.apply(desiredInterrupts({ intx, msi, msix }));
+  }
+
+  #decoded(): ReturnType<typeof decodeBars> {
+    const services = this.#state?.services;
+    if (!services) return [];
+    const { bars, decode, powered } = this.#registers;
+    const { memoryWindows, portWindow } = services;
+    return decodeBars(bars, { ...decode, powered, memoryWindows, portWindow });
+  }
+
+  #trapOf({ bar, area }: Piece): Trap {
+    const name = `${this.label} BAR${bar}`;
+    const { msix } = this.#registers;
+    if (area.backing === 'msix-table' && msix) {
+      return {
+        kind: 'shared',
+        name: `${name} MSI-X table`,
+        bytes: msix.tableMemory,
+        handler: {
+          read: (offset, width) => msix.readTable(offset, width),
+          write: (offset, width, value) => {
+            if (msix.writeTable(offset, width, value)) this.#syncInterrupts();
+          },
+        },
+      };
+    }
+    if (area.backing === 'msix-pba' && msix) {
+      const pbaOffset = area.offset - this.#msixLayout!.pending.offset;
+      return {
+        kind: 'call',
+        name: `${name} MSI-X pending bits`,
+        handler: { read: (offset, width) => msix.readPending(pbaOffset + offset, width), write: () => {} },
+      };
+    }
+    const region = this.#device.regions[bar]!;
+    return { kind: 'file', name, fd: this.#device.fd, offset: region.fdOffset + area.offset };
+  }
+
+  /** A vector that was never connected is masked in the hardware too, whose own pending bit then tells. */
+  #isPending(vector: number): boolean {
+    const interrupts = this.#state?.interrupts;
+    const pending = interrupts?.mode === 'msix' ? interrupts.isPending(vector) : undefined;
+    if (pending !== undefined || !this.#msixLayout) return pending ?? false;
+    const { bar, offset } = this.#msixLayout.pending;
+    if (!this.#registers.decode.memoryDecode || !this.#registers.powered) return false;
+    const byte = this.#device.readRegionByte(bar, offset + (vector >>> 3));
+    return ((byte >>> (vector & 7)) & 1) === 1;
+  }
+
+  /** The guest's own reset of the function: everything it reached goes first, BARs keep their addresses. */
+  #functionReset(): void {
+    const state = this.#state;
+    if (!state) return;
+    state.mapping.apply([]);
+    state.interrupts.apply({ mode: 'none' });
+    this.#registers.reset(true);
+    this.#reset('guest');
+    this.#sync();
+    this.#syncInterrupts();
+  }
+
+  /** Resets the hardware; nothing may be mapped or enabled. The kernel keeps COMMAND across it, so it is written again. */
+  #reset(when: ResetOccasion): void {
+    this.#writeHostPower(this.#registers.powerControlOffset, 0);
+    this.#writeHostCommand(this.#hostCommand & ~COMMAND.BUS_MASTER);
+    const result = this.#options.resetter.reset(this.#device);
+    this.#resets.push({ when, ...result });
+    if (!result.ok) this.#options.warn(`${this.label}: reset for ${when}: ${result.method}`);
+    this.#hostCommand = this.#device.read(HEADER.COMMAND, 2);
+    this.#writeHostCommand(this.#hostCommand & ~COMMAND_FORWARDED);
+  }
+
+  /** The MSI-X layout, unless it lies outside its BARs (P14) or VFIO has no vectors; fewer vectors shrink it. */
+  #usableMsix(hardware: Uint8Array): MsixLayout | undefined {
+    const capability = walkCapabilities(hardware).capabilities.find(({ id }) => id === CAP.MSIX);
+    const vectors = this.#device.irqs[IRQ.MSIX]!.count;
+    if (!capability || vectors === 0) return undefined;
+    const layout = parseMsix(hardware, capability.offset);
+    for (const { bar, offset, sizeBytes } of [layout.table, layout.pending]) {
+      const isMemory = this.bars.some(({ index, kind }) => index === bar && kind === 'memory');
+      if (isMemory && offset + sizeBytes <= this.#device.regions[bar]!.sizeBytes) continue;
+      this.#options.warn(`${this.label}: MSI-X lies outside its BAR and is hidden`);
+      return undefined;
+    }
+    // The whole table stays emulated even where fewer vectors are offered: the hardware's own is behind it.
+    return { ...layout, vectorCount: Math.min(layout.vectorCount, vectors) };
+  }
+
+  #warnOnce(message: string): void {
+    if (this.#warned.has(message)) return;
+    this.#warned.add(message);
+    this.#options.warn(`${this.label}: ${message}`);
+  }
+}
+
+function hexId(id: number): string {
+  return id.toString(16).padStart(4, '0');
+}

@@ -1,0 +1,153 @@
+/**
+ * Keeps a guest's address space equal to the desired pieces of one function. BARs are mapped into this process once, at
+ * open; memory slots and traps come and go with decode, power states, resets and moves. Removals come first.
+ */
+import type { Gpa, Hva, Native } from '../../native/types.ts';
+import { GIB, MIB } from '../../vmm/base/bits.ts';
+import { contains, type Range } from '../../vmm/base/ranges.ts';
+import { hex } from '../../vmm/base/units.ts';
+import type { Trap } from '../../vmm/bus/trap.ts';
+import type { BarRequest, PciServices } from '../../vmm/pci/function.ts';
+import type { HostResource } from '../host/sysfs.ts';
+import type { VfioDevice } from '../vfio/device.ts';
+import { type Piece, pieceKey } from './desired-mapping.ts';
+
+/** One mmap of a part of a BAR. */
+interface BarMap {
+  readonly bar: number;
+  readonly range: Range;
+  readonly hva: Hva;
+}
+
+const HUGE_2M: number = 2 * MIB;
+
+/** The BARs of one device in this process's memory. */
+export class BarMaps {
+  readonly #native: Native;
+  readonly #maps: BarMap[] = [];
+
+  /** Maps every area that the kernel offers; what it then refuses is warned about and will be trapped. */
+  constructor(
+    native: Native,
+    device: VfioDevice,
+    requests: readonly BarRequest[],
+    resources: readonly HostResource[],
+    warn: (message: string) => void,
+  ) {
+    this.#native = native;
+    for (const { index, kind, sizeBytes } of requests) {
+      const region = device.regions[index]!;
+      if (kind !== 'memory') continue;
+      for (const area of region.mmapAreas) {
+        // A BAR smaller than a page is mapped as the page that the kernel reserved for it.
+        const range = { start: area.start, size: region.sizeBytes < native.pageSizeBytes ? sizeBytes : area.size };
+        try {
+          const alignment = alignmentOf(range, resources[index]?.start ?? 0);
+          const hva = native.map(device.fd, region.fdOffset + range.start, range.size, alignment);
+          this.#maps.push({ bar: index, range, hva });
+        } catch (error) {
+          warn(`${device.bdf}: BAR${index} cannot be mapped and is trapped: ${String(error)}`);
+        }
+      }
+    }
+  }
+
+  /** What is mapped of a BAR. */
+  areasOf(bar: number): Range[] {
+    return this.#maps.filter((map) => map.bar === bar).map((map) => map.range);
+  }
+
+  /** Where an area of a BAR lies. @throws RangeError when it is not mapped as a whole */
+  hva(bar: number, area: Range): Hva {
+    const map = this.#maps.find((candidate) => candidate.bar === bar && contains(candidate.range, area));
+    if (!map) throw new RangeError(`${area.size} bytes at ${hex(area.start)} of BAR${bar} are not mapped`);
+    return (map.hva + (area.start - map.range.start)) as Hva;
+  }
+
+  close(): void {
+    for (const { hva } of this.#maps.splice(0)) this.#native.unmap(hva);
+  }
+}
+
+/** KVM uses huge pages only where HVA and host-physical address agree modulo their size (vfio.md 4.4). */
+function alignmentOf(range: Range, hostPhysical: number): { align: number; phase: number } | undefined {
+  if (range.size < HUGE_2M) return undefined;
+  const align = range.size >= GIB ? GIB : HUGE_2M;
+  return { align, phase: (hostPhysical + range.start) % align };
+}
+
+/** What a trapped area does. */
+export type TrapOf = (piece: Piece) => Trap;
+
+/** The pieces of one function that are in a guest's address space. For one power cycle. */
+export class Mapping {
+  readonly #maps: BarMaps;
+  readonly #services: PciServices;
+  readonly #trapOf: TrapOf;
+  readonly #present = new Map<string, Piece>();
+  readonly #warned = new Set<string>();
+
+  constructor(maps: BarMaps, services: PciServices, trapOf: TrapOf) {
+    this.#maps = maps;
+    this.#services = services;
+    this.#trapOf = trapOf;
+  }
+
+  /**
+   * Makes the guest's address space hold exactly `wanted`. A BAR that is in the way of something else stays out as a
+   * whole and is tried again at the next change (P3). Never throws for where a guest puts its BARs.
+   */
+  apply(wanted: readonly Piece[]): void {
+    const keys = new Set(wanted.map(pieceKey));
+    for (const [key, piece] of this.#present) {
+      if (!keys.has(key)) this.#remove(key, piece);
+    }
+    const bars = new Set(wanted.map((piece) => piece.bar));
+    for (const bar of bars) {
+      const missing = wanted.filter((piece) => piece.bar === bar && !this.#present.has(pieceKey(piece)));
+      this.#addBar(bar, missing);
+    }
+  }
+
+  /** The pieces that are there now. */
+  get pieces(): readonly Piece[] {
+    return [...this.#present.values()];
+  }
+
+  #addBar(bar: number, pieces: readonly Piece[]): void {
+    const added: Piece[] = [];
+    try {
+      for (const piece of pieces) {
+        this.#add(piece);
+        this.#present.set(pieceKey(piece), piece);
+        added.push(piece);
+      }
+    } catch (error) {
+      for (const piece of added) this.#remove(pieceKey(piece), piece);
+      const at = pieces[0]!.gpa - pieces[0]!.area.offset;
+      const message = `BAR${bar} at ${hex(at)} is not mapped: ${error instanceof Error ? error.message : String(error)}`;
+      if (!this.#warned.has(message)) this.#services.warn(message);
+      this.#warned.add(message);
+    }
+  }
+
+  #add(piece: Piece): void {
+    const { gpa, area, bar, space } = piece;
+    if (area.mode === 'trap') {
+      this.#traps(space).add(gpa, area.sizeBytes, this.#trapOf(piece));
+      return;
+    }
+    const hva = this.#maps.hva(bar, { start: area.offset, size: area.sizeBytes });
+    this.#services.slots.add(gpa as Gpa, area.sizeBytes, hva);
+  }
+
+  #remove(key: string, { gpa, area, space }: Piece): void {
+    this.#present.delete(key);
+    if (area.mode === 'trap') this.#traps(space).remove(gpa);
+    else this.#services.slots.remove(gpa as Gpa);
+  }
+
+  #traps(space: Piece['space']): PciServices['memoryTraps'] {
+    return space === 'memory' ? this.#services.memoryTraps : this.#services.portTraps;
+  }
+}

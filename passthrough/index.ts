@@ -1,0 +1,157 @@
+/** Device assignment: hands host PCI functions to a machine through VFIO. */
+import type { Fd, HostBdf, Native } from '../native/types.ts';
+import { CausewayError } from '../vmm/base/errors.ts';
+import type { RamWindow } from '../vmm/memory/guest-memory.ts';
+import type { ConfigStore, ConfigWindow } from '../vmm/pci/config-window.ts';
+import type { PciServices } from '../vmm/pci/function.ts';
+import { AssignedFunction } from './assigned-function.ts';
+import { normaliseBdf } from './host/bdf.ts';
+import { checkDevices, raiseMemlock } from './host/preconditions.ts';
+import { readDevice, readResources } from './host/sysfs.ts';
+import { type DeviceEvent, watchDevice } from './interrupts/events.ts';
+import { type DmaBackend, type GroupedDevice, LegacyContainer } from './vfio/container.ts';
+import type { VfioDevice } from './vfio/device.ts';
+import { Resetter } from './vfio/reset.ts';
+
+export { AssignedFunction } from './assigned-function.ts';
+export { checkDevices } from './host/preconditions.ts';
+export type { DeviceEvent } from './interrupts/events.ts';
+
+export interface AssignOptions {
+  readonly native: Native;
+  /** Host addresses, in the order in which the guest shall see them. */
+  readonly bdfs: readonly string[];
+  /** All guest RAM: it is pinned and mapped for the devices, GPA as IOVA. Must outlive the session. */
+  readonly ram: readonly RamWindow[];
+  readonly store: ConfigStore;
+  warn(message: string): void;
+  onEvent?(event: DeviceEvent): void;
+}
+
+/** Devices held open, from before a VM's first boot until after its last. */
+export interface PassthroughSession {
+  readonly functions: readonly AssignedFunction[];
+  /**
+   * Bus master off, reset, release; RAM is unmapped only when every device is closed. A second call is ignored.
+   * @throws AggregateError with everything that failed, after all of it was tried
+   */
+  close(): void;
+}
+
+/**
+ * Opens devices: preconditions, IOMMU groups, guest RAM mapped for DMA, then the devices themselves.
+ * @throws CausewayError, with everything undone
+ */
+export function openDevices(options: AssignOptions): PassthroughSession {
+  const { native, bdfs, ram } = options;
+  const ramBytes = ram.reduce((sum, window) => sum + window.sizeBytes, 0);
+  throwAll(checkDevices(native, bdfs, ramBytes));
+  const session = new Session(options);
+  try {
+    raiseMemlock(native, ramBytes);
+    session.open(bdfs.map(normaliseBdf));
+    return session;
+  } catch (error) {
+    try {
+      session.close();
+    } catch (undo) {
+      options.warn(`while giving devices back: ${String(undo)}`);
+    }
+    throw error;
+  }
+}
+
+class Session implements PassthroughSession {
+  readonly functions: AssignedFunction[] = [];
+  readonly #options: AssignOptions;
+  readonly #devices: VfioDevice[] = [];
+  readonly #windows: ConfigWindow[] = [];
+  readonly #unwatch: (() => void)[] = [];
+  /** How many powered functions each KVM-known file stands for: KVM takes a group once. */
+  readonly #kvmFiles = new Map<Fd, number>();
+  #backend: DmaBackend | undefined;
+
+  constructor(options: AssignOptions) {
+    this.#options = options;
+  }
+
+  open(bdfs: readonly HostBdf[]): void {
+    const { native, ram, warn } = this.#options;
+    if (bdfs.length === 0) return;
+    const grouped = bdfs.map((bdf): GroupedDevice => ({ bdf, group: readDevice(native, bdf)!.iommuGroup! }));
+    this.#backend = new LegacyContainer(native, grouped, warn);
+    // Before any device is open: none can be a bus master before all RAM is mapped.
+    this.#backend.mapRam(ram);
+    const resetter = new Resetter(native, this.#backend.groups);
+    for (const device of grouped) this.#openDevice(device, this.#backend, resetter);
+  }
+
+  close(): void {
+    const errors: unknown[] = [];
+    const attempt = (step: () => void): void => {
+      try {
+        step();
+      } catch (error) {
+        errors.push(error);
+      }
+    };
+    for (const unwatch of this.#unwatch.splice(0)) attempt(unwatch);
+    for (const fn of this.functions) attempt(() => fn.release());
+    for (const device of this.#devices.splice(0)) attempt(() => device.close());
+    for (const window of this.#windows.splice(0)) window.inUse = false;
+    errors.push(...(this.#backend?.close() ?? []));
+    this.#backend = undefined;
+    if (errors.length > 0)
+      throw new AggregateError(errors, `devices were not given back in order: ${errors.join('; ')}`);
+  }
+
+  #openDevice(grouped: GroupedDevice, backend: DmaBackend, resetter: Resetter): void {
+    const { native, store, warn, onEvent } = this.#options;
+    const host = readDevice(native, grouped.bdf)!;
+    const device = backend.openDevice(grouped);
+    this.#devices.push(device);
+    const window = store.allocate();
+    this.#windows.push(window);
+    const file = backend.kvmFile(grouped);
+    const fn = new AssignedFunction({
+      native,
+      host,
+      resources: readResources(native, grouped.bdf),
+      device,
+      window,
+      resetter,
+      joinVm: (services) => this.#join(services, file),
+      leaveVm: (services) => this.#leave(services, file),
+      warn,
+    });
+    this.functions.push(fn);
+    if (onEvent) {
+      this.#unwatch.push(
+        watchDevice(native, device, (what) => onEvent({ type: 'device', label: fn.label, what }), warn),
+      );
+    }
+  }
+
+  #join(services: PciServices, file: Fd): void {
+    const users = this.#kvmFiles.get(file) ?? 0;
+    if (users === 0) services.addVfioFile(file);
+    this.#kvmFiles.set(file, users + 1);
+  }
+
+  #leave(services: PciServices, file: Fd): void {
+    const users = (this.#kvmFiles.get(file) ?? 1) - 1;
+    this.#kvmFiles.set(file, users);
+    if (users === 0) services.deleteVfioFile(file);
+  }
+}
+
+/** One error as it is, several as one that lists them all. */
+function throwAll(errors: readonly CausewayError[]): void {
+  const [first, ...rest] = errors;
+  if (!first) return;
+  if (rest.length === 0) throw first;
+  throw new CausewayError(first.code, errors.map((error) => error.message).join('\n'), {
+    hint: errors.flatMap((error) => error.hint ?? []).join('\n'),
+    cause: new AggregateError(errors),
+  });
+}

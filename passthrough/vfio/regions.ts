@@ -1,0 +1,54 @@
+/** Regions of a VFIO device: the BARs, the ROM and config space, each a range of the device's fd. */
+import type { Range } from '../../vmm/base/ranges.ts';
+import { endOf } from '../../vmm/base/ranges.ts';
+import { REGION_CAP, REGION_FLAG_CAPS, REGION_FLAG_MMAP, REGION_INFO } from './abi.ts';
+import { readU64, viewOf, walkInfoCapabilities } from './info-caps.ts';
+
+export interface Region {
+  readonly index: number;
+  readonly sizeBytes: number;
+  /** Where the region starts in the device's fd, for pread, pwrite and mmap. */
+  readonly fdOffset: number;
+  readonly flags: number;
+  /**
+   * What may be mapped, relative to the region, exactly as the kernel allows it (P11: some drivers refuse other sizes).
+   * Empty when nothing may.
+   */
+  readonly mmapAreas: readonly Range[];
+}
+
+const SPARSE = { count: 8, areas: 16, stride: 16 } as const;
+
+/** Decodes struct vfio_region_info. Malformed chains lose what is malformed, never more. */
+export function parseRegionInfo(bytes: Uint8Array): Region {
+  const info = viewOf(bytes);
+  if (info.byteLength < REGION_INFO.minimum) return { index: 0, sizeBytes: 0, fdOffset: 0, flags: 0, mmapAreas: [] };
+  const flags = info.getUint32(REGION_INFO.flags, true);
+  const sizeBytes = readU64(info, REGION_INFO.size);
+  const mappable = (flags & REGION_FLAG_MMAP) !== 0 && sizeBytes > 0;
+  return {
+    index: info.getUint32(REGION_INFO.index, true),
+    sizeBytes,
+    fdOffset: readU64(info, REGION_INFO.offset),
+    flags,
+    mmapAreas: mappable ? (sparseAreas(info, flags, sizeBytes) ?? [{ start: 0, size: sizeBytes }]) : [],
+  };
+}
+
+/** The areas of a sparse-mmap capability; undefined when there is none. */
+function sparseAreas(info: DataView, flags: number, sizeBytes: number): Range[] | undefined {
+  if ((flags & REGION_FLAG_CAPS) === 0) return undefined;
+  const chain = walkInfoCapabilities(info, info.getUint32(REGION_INFO.capOffset, true));
+  const sparse = chain.find((cap) => cap.id === REGION_CAP.SPARSE_MMAP && cap.version === 1);
+  if (!sparse || sparse.offset + SPARSE.areas > info.byteLength) return undefined;
+  const areas: Range[] = [];
+  const count = info.getUint32(sparse.offset + SPARSE.count, true);
+  for (let i = 0; i < count; i++) {
+    const at = sparse.offset + SPARSE.areas + i * SPARSE.stride;
+    if (at + SPARSE.stride > info.byteLength) break;
+    const area = { start: readU64(info, at), size: readU64(info, at + 8) };
+    if (area.size > 0 && area.start + area.size <= sizeBytes) areas.push(area);
+  }
+  areas.sort((a, b) => a.start - b.start);
+  return areas.filter((area, i) => i === 0 || area.start >= endOf(areas[i - 1]!));
+}
