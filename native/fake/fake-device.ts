@@ -1,0 +1,376 @@
+/** A PCI function as vfio-pci shows it: regions, reset, features, and the hardware behind them for the test to play. */
+
+import { kernelError } from '../kernel-error.ts';
+import type { Width } from '../types.ts';
+import {
+  VFIO_DEVICE_FLAGS,
+  VFIO_DEVICE_INFO,
+  VFIO_FEATURE,
+  VFIO_FEATURE_FLAGS,
+  VFIO_HOT_RESET_INFO,
+  VFIO_PCI_IRQ,
+  VFIO_PCI_REGION,
+  VFIO_REGION_CAP,
+  VFIO_REGION_FLAGS,
+  VFIO_REGION_INFO,
+} from '../vfio-abi.ts';
+import { FakeConfig } from './fake-config.ts';
+import { FakeIrqs } from './fake-irqs.ts';
+import { MmioFile } from './fake-memory.ts';
+import { littleEndian } from './journal.ts';
+import type { OpenFile } from './open-file.ts';
+import { type FakeBarSpec, type FakePciSpec, msixOf, pciConfig } from './pci-spec.ts';
+
+const PAGE = 4096;
+/** Where vfio-pci puts the region index in the file offset. */
+const REGION_STRIDE = 2 ** 40;
+const [EIO, EFAULT, EINVAL] = [-5, -14, -22];
+const MSI_CAPABILITY = 5;
+
+/** One access to a BAR or to configuration space, as the bus saw it. */
+export interface DeviceAccess {
+  readonly region: number;
+  readonly offset: number;
+  readonly width: number;
+  readonly write: boolean;
+  readonly value: bigint;
+  /** Through pread and pwrite, or through a mapping. */
+  readonly via: 'fd' | 'mmap';
+}
+
+export class FakeDevice {
+  readonly bdf: string;
+  readonly spec: FakePciSpec;
+  readonly config: FakeConfig;
+  readonly irqs: FakeIrqs;
+  /** Bytes behind BARs 0 to 5 and the ROM, as far as they were touched. */
+  readonly memory = new Map<number, Uint8Array>();
+  /** Accesses to BARs and ROM; config ones are in `configAccesses`. */
+  readonly accesses: DeviceAccess[] = [];
+  readonly configAccesses: DeviceAccess[] = [];
+  readonly resets: ('function' | 'hot' | 'flr' | 'open')[] = [];
+  readonly features: Set<number>;
+  /** Name of the bound driver; changed by the sysfs half. */
+  driver: string | undefined;
+  vfToken: string | undefined;
+  openCount = 0;
+  lowPower = false;
+  /** Answers a read of a BAR in place of the stored bytes. */
+  onRead: ((bar: number, offset: number, width: number) => bigint | undefined) | undefined;
+  /** Sees a write to a BAR before it is stored. */
+  onWrite: ((bar: number, offset: number, width: number, value: bigint) => void) | undefined;
+
+  constructor(spec: FakePciSpec, findFile: (fd: number) => OpenFile | undefined) {
+    this.spec = spec;
+    this.bdf = spec.bdf;
+    this.driver = spec.driver;
+    this.vfToken = spec.vfio?.vfToken;
+    this.features = new Set(spec.vfio?.features ?? [3, 4, 5, 11]);
+    const hardware = pciConfig(spec);
+    this.config = new FakeConfig(hardware, spec.bars ?? [], spec.romBytes ?? 0, {
+      decodeChanged: () => {},
+      intxDisableChanged: () => this.irqs.deliverIntx(),
+      functionLevelReset: () => this.wasReset('flr'),
+    });
+    const msiControl = this.capability(hardware, MSI_CAPABILITY);
+    this.irqs = new FakeIrqs({
+      counts: [
+        hardware[0x3d] === 0 ? 0 : 1,
+        msiControl === undefined ? 0 : 1 << ((hardware[msiControl + 2]! >> 1) & 7),
+        msixOf(hardware)?.vectors ?? 0,
+        1,
+        1,
+      ],
+      dynamicMsix: spec.vfio?.dynamicMsix ?? true,
+      availableVectors: spec.vfio?.availableVectors ?? Number.POSITIVE_INFINITY,
+      findFile,
+      intxDisabled: () => this.config.disablesIntx,
+    });
+  }
+
+  private capability(config: Uint8Array, id: number): number | undefined {
+    for (let at = config[0x34]!, hops = 0; at >= 0x40 && hops < 48; at = config[at + 1]!, hops++) {
+      if (config[at] === id) return at;
+    }
+    return undefined;
+  }
+
+  get group(): number {
+    return this.spec.group ?? -1;
+  }
+
+  get isOpen(): boolean {
+    return this.openCount > 0;
+  }
+
+  get canHotReset(): boolean {
+    return this.spec.vfio?.hotReset ?? true;
+  }
+
+  // ---- the hardware, played by a test -------------------------------------------------------------------------
+
+  fireMsix(vector: number): boolean {
+    return this.irqs.fire(VFIO_PCI_IRQ.MSIX, vector);
+  }
+
+  fireMsi(vector = 0): boolean {
+    return this.irqs.fire(VFIO_PCI_IRQ.MSI, vector);
+  }
+
+  /** Asserts the INTx line; it stays until {@link clearIntx}, and fires again at each unmask till then. */
+  fireIntx(): void {
+    this.irqs.setIntxLine(true);
+  }
+
+  clearIntx(): void {
+    this.irqs.setIntxLine(false);
+  }
+
+  fireError(): boolean {
+    return this.irqs.fireError(VFIO_PCI_IRQ.ERR);
+  }
+
+  /** The host wants the device back. */
+  fireRequest(): boolean {
+    return this.irqs.fireError(VFIO_PCI_IRQ.REQ);
+  }
+
+  // ---- lifetime -----------------------------------------------------------------------------------------------
+
+  opened(): void {
+    this.openCount++;
+    if (this.openCount === 1) this.wasReset('open');
+  }
+
+  closed(): void {
+    this.openCount--;
+    if (this.openCount === 0) this.irqs.disableAll();
+  }
+
+  reset(): void {
+    if (this.spec.vfio?.reset === false) throw kernelError('VFIO_DEVICE_RESET', 'EINVAL');
+    this.wasReset('function');
+  }
+
+  wasReset(how: 'function' | 'hot' | 'flr' | 'open'): void {
+    this.resets.push(how);
+    this.lowPower = false;
+    this.config.opened();
+  }
+
+  // ---- info ---------------------------------------------------------------------------------------------------
+
+  deviceInfo(): Uint8Array {
+    if (this.spec.vfio?.rawDeviceInfo !== undefined) return this.spec.vfio.rawDeviceInfo.slice();
+    const view = new DataView(new ArrayBuffer(24));
+    const reset = this.spec.vfio?.reset === false ? 0 : VFIO_DEVICE_FLAGS.RESET;
+    view.setUint32(VFIO_DEVICE_INFO.argsz, 24, true);
+    view.setUint32(VFIO_DEVICE_INFO.flags, VFIO_DEVICE_FLAGS.PCI | reset, true);
+    view.setUint32(VFIO_DEVICE_INFO.numRegions, VFIO_PCI_REGION.COUNT, true);
+    view.setUint32(VFIO_DEVICE_INFO.numIrqs, VFIO_PCI_IRQ.COUNT, true);
+    return new Uint8Array(view.buffer);
+  }
+
+  private bar(index: number): FakeBarSpec | undefined {
+    return this.spec.bars?.[index];
+  }
+
+  private regionSize(index: number): number {
+    if (index === VFIO_PCI_REGION.CONFIG) return this.config.size;
+    if (index === VFIO_PCI_REGION.ROM) return this.spec.romBytes ?? 0;
+    return this.bar(index)?.sizeBytes ?? 0;
+  }
+
+  private isMappable(index: number): boolean {
+    const bar = this.bar(index);
+    return bar !== undefined && bar.kind !== 'io' && (bar.mmap ?? bar.sizeBytes >= PAGE);
+  }
+
+  regionInfo(index: number): Uint8Array {
+    const raw = this.spec.vfio?.rawRegionInfo?.[index];
+    if (raw === null || index > VFIO_PCI_REGION.VGA || (index === VFIO_PCI_REGION.VGA && raw === undefined)) {
+      throw kernelError('VFIO_DEVICE_GET_REGION_INFO', 'EINVAL');
+    }
+    if (raw !== undefined) return raw.slice();
+    const hasMsix = msixOf(this.config.hardware)?.tableBar === index && this.isMappable(index);
+    const bytes = new Uint8Array(VFIO_REGION_INFO.bytes + (hasMsix ? 8 : 0));
+    const view = new DataView(bytes.buffer);
+    const size = this.regionSize(index);
+    const { READ, WRITE, MMAP, CAPS } = VFIO_REGION_FLAGS;
+    const access = size === 0 ? 0 : index === VFIO_PCI_REGION.ROM ? READ : READ | WRITE;
+    const flags = access | (this.isMappable(index) ? MMAP : 0) | (hasMsix ? CAPS : 0);
+    view.setUint32(VFIO_REGION_INFO.argsz, bytes.length, true);
+    view.setUint32(VFIO_REGION_INFO.flags, flags, true);
+    view.setUint32(VFIO_REGION_INFO.index, index, true);
+    view.setBigUint64(VFIO_REGION_INFO.size, BigInt(size), true);
+    view.setBigUint64(VFIO_REGION_INFO.offset, BigInt(index) * BigInt(REGION_STRIDE), true);
+    if (hasMsix) {
+      view.setUint32(VFIO_REGION_INFO.capOffset, VFIO_REGION_INFO.bytes, true);
+      view.setUint16(VFIO_REGION_INFO.bytes, VFIO_REGION_CAP.MSIX_MAPPABLE, true);
+      view.setUint16(VFIO_REGION_INFO.bytes + 2, 1, true);
+    }
+    return bytes;
+  }
+
+  hotResetInfo(affected: readonly FakeDevice[]): Uint8Array {
+    if (!this.canHotReset) throw kernelError('VFIO_DEVICE_GET_PCI_HOT_RESET_INFO', 'ENODEV');
+    const { count, devices, deviceBytes, device } = VFIO_HOT_RESET_INFO;
+    const view = new DataView(new ArrayBuffer(devices + affected.length * deviceBytes));
+    view.setUint32(0, view.byteLength, true);
+    view.setUint32(count, affected.length, true);
+    affected.forEach((each, index) => {
+      const at = devices + index * deviceBytes;
+      const [segment, bus, slot, fn] = each.bdf.split(/[:.]/).map((part) => Number.parseInt(part, 16));
+      view.setUint32(at + device.groupId, each.group, true);
+      view.setUint16(at + device.segment, segment!, true);
+      view.setUint8(at + device.bus, bus!);
+      view.setUint8(at + device.devfn, (slot! << 3) | fn!);
+    });
+    return new Uint8Array(view.buffer);
+  }
+
+  feature(flags: number, _payload: Uint8Array): void {
+    const feature = flags & 0xffff;
+    if (!this.features.has(feature)) throw kernelError('VFIO_DEVICE_FEATURE', 'ENOTTY');
+    if ((flags & VFIO_FEATURE_FLAGS.PROBE) !== 0) return;
+    if (feature === VFIO_FEATURE.LOW_POWER_ENTRY || feature === VFIO_FEATURE.LOW_POWER_ENTRY_WITH_WAKEUP) {
+      this.lowPower = true;
+    } else if (feature === VFIO_FEATURE.LOW_POWER_EXIT) {
+      this.lowPower = false;
+    }
+  }
+
+  // ---- accesses -----------------------------------------------------------------------------------------------
+
+  /** Whether loads and stores reach the BARs; if not, pread is EIO and a mapping is SIGBUS. */
+  get answers(): boolean {
+    return this.config.decodesMemory && !this.lowPower;
+  }
+
+  private store(index: number): Uint8Array {
+    let bytes = this.memory.get(index);
+    if (bytes === undefined) {
+      bytes = new Uint8Array(this.regionSize(index));
+      this.memory.set(index, bytes);
+    }
+    return bytes;
+  }
+
+  /** Reads hit ~0 and writes vanish in the MSI-X table when they come through the fd; a mapping reaches the real table. */
+  private hitsMsixTable(index: number, offset: number, width: number): boolean {
+    const msix = msixOf(this.config.hardware);
+    if (msix === undefined || msix.tableBar !== index) return false;
+    return offset < msix.tableOffset + msix.vectors * 16 && msix.tableOffset < offset + width;
+  }
+
+  readMemory(index: number, offset: number, width: number, via: 'fd' | 'mmap'): bigint {
+    const bytes = this.store(index).subarray(offset, offset + width);
+    const hidden = via === 'fd' && this.hitsMsixTable(index, offset, width);
+    const value = hidden
+      ? (1n << BigInt(width * 8)) - 1n
+      : (this.onRead?.(index, offset, width) ?? littleEndian(bytes));
+    this.accesses.push({ region: index, offset, width, write: false, value, via });
+    return value;
+  }
+
+  writeMemory(index: number, offset: number, width: number, value: bigint, via: 'fd' | 'mmap'): void {
+    this.accesses.push({ region: index, offset, width, write: true, value, via });
+    if (via === 'fd' && this.hitsMsixTable(index, offset, width)) return;
+    this.onWrite?.(index, offset, width, value);
+    const bytes = this.store(index);
+    for (let i = 0; i < width; i++) bytes[offset + i] = Number((value >> BigInt(i * 8)) & 0xffn);
+  }
+
+  pread(at: number, into: Uint8Array): number {
+    const [region, offset, refusal] = this.locate(at, into.length);
+    if (refusal !== 0) return refusal;
+    if (region === VFIO_PCI_REGION.CONFIG) {
+      into.set(this.config.read(offset, into.length));
+      const value = littleEndian(into);
+      this.configAccesses.push({ region, offset, width: into.length, write: false, value, via: 'fd' });
+      return into.length;
+    }
+    const value = this.readMemory(region, offset, into.length, 'fd');
+    for (let i = 0; i < into.length; i++) into[i] = Number((value >> BigInt(i * 8)) & 0xffn);
+    return into.length;
+  }
+
+  pwrite(at: number, from: Uint8Array): number {
+    const [region, offset, refusal] = this.locate(at, from.length);
+    if (refusal !== 0) return refusal;
+    const value = littleEndian(from);
+    if (region === VFIO_PCI_REGION.CONFIG) {
+      this.configAccesses.push({ region, offset, width: from.length, write: true, value, via: 'fd' });
+      this.config.write(offset, from);
+      return from.length;
+    }
+    if (region === VFIO_PCI_REGION.ROM) return EINVAL;
+    this.writeMemory(region, offset, from.length, value, 'fd');
+    return from.length;
+  }
+
+  /** Region and offset of a file offset, and the errno that an access there gives (negative), 0 for none. */
+  private locate(at: number, width: number): [region: number, offset: number, refusal: number] {
+    const region = Math.floor(at / REGION_STRIDE);
+    const offset = at % REGION_STRIDE;
+    const size = region > VFIO_PCI_REGION.CONFIG ? 0 : this.regionSize(region);
+    if (region === VFIO_PCI_REGION.CONFIG) return [region, offset, offset + width > size ? EFAULT : 0];
+    if (offset + width > size) return [region, offset, EINVAL];
+    const isIo = this.bar(region)?.kind === 'io';
+    return [region, offset, isIo || this.answers ? 0 : EIO];
+  }
+
+  checkMap(at: number, sizeBytes: number): void {
+    const region = Math.floor(at / REGION_STRIDE);
+    const offset = at % REGION_STRIDE;
+    const room = Math.ceil(this.regionSize(region) / PAGE) * PAGE;
+    const asked = Math.ceil(sizeBytes / PAGE) * PAGE;
+    if (region > VFIO_PCI_REGION.BAR5 || !this.isMappable(region) || offset + asked > room) {
+      throw kernelError('mmap', 'EINVAL');
+    }
+  }
+}
+
+/** An opened device fd. Holds its group, as in the kernel. */
+export class FakeDeviceFile extends MmioFile {
+  readonly label: string;
+  readonly device: FakeDevice;
+  private readonly group: OpenFile;
+
+  constructor(device: FakeDevice, group: OpenFile) {
+    super();
+    this.device = device;
+    this.group = group;
+    this.label = `vfio-device ${device.bdf}`;
+    group.hold();
+    device.opened();
+  }
+
+  override pread(offset: number, into: Uint8Array): number {
+    return this.device.pread(offset, into);
+  }
+
+  override pwrite(offset: number, from: Uint8Array): number {
+    return this.device.pwrite(offset, from);
+  }
+
+  checkMap(offset: number, sizeBytes: number): void {
+    this.device.checkMap(offset, sizeBytes);
+  }
+
+  mmioRead(offset: number, width: Width): bigint | undefined {
+    if (!this.device.answers) return undefined;
+    return this.device.readMemory(Math.floor(offset / REGION_STRIDE), offset % REGION_STRIDE, width, 'mmap');
+  }
+
+  mmioWrite(offset: number, width: Width, value: bigint): boolean {
+    if (!this.device.answers) return false;
+    this.device.writeMemory(Math.floor(offset / REGION_STRIDE), offset % REGION_STRIDE, width, value, 'mmap');
+    return true;
+  }
+
+  protected override released(): void {
+    this.device.closed();
+    this.group.drop();
+  }
+}
