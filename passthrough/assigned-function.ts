@@ -4,7 +4,7 @@
  * in which the guest never reaches memory that the kernel has revoked.
  */
 import type { Native } from '../native/types.ts';
-import type { Trap } from '../vmm/bus/trap.ts';
+import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
 import { CAP, walkCapabilities } from '../vmm/pci/capabilities.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
@@ -64,6 +64,7 @@ export class AssignedFunction implements PciFunction {
   #hostCommand: number;
   #hostPowerState = 0;
   #booted = false;
+  #tableIsShared = false;
   #open = true;
 
   constructor(options: AssignedFunctionOptions) {
@@ -129,9 +130,7 @@ export class AssignedFunction implements PciFunction {
     this.#registers.reset(false);
     for (const [index, address] of this.#placed) this.#registers.placeBar(index, address);
     this.#registers.space.set(HEADER.INTERRUPT_LINE, 1, services.intxGsi & 0xff);
-    const { msix } = this.#registers;
-    // The vCPU threads read the table from the bus's memory; it lives as long as the VM does.
-    msix?.useTable(services.memoryTraps.allocateShared(msix.tableBytes));
+    this.#tableIsShared = this.#shareTable(services);
     this.#state = {
       services,
       mapping: new Mapping(this.#maps, services, (piece) => this.#trapOf(piece)),
@@ -240,21 +239,32 @@ export class AssignedFunction implements PciFunction {
     return decodeBars(bars, { ...decode, powered, memoryWindows, portWindow });
   }
 
+  /** Lets vCPU threads read the MSI-X table from the bus's memory. False when that has no room: then reads are calls. */
+  #shareTable(services: PciServices): boolean {
+    const { msix } = this.#registers;
+    if (!msix) return false;
+    try {
+      msix.useTable(services.memoryTraps.allocateShared(msix.tableBytes));
+      return true;
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      msix.useTable(new Uint8Array(msix.tableBytes));
+      return false;
+    }
+  }
+
   #trapOf({ bar, area }: Piece): Trap {
     const name = `${this.label} BAR${bar}`;
     const { msix } = this.#registers;
     if (area.backing === 'msix-table' && msix) {
-      return {
-        kind: 'shared',
-        name: `${name} MSI-X table`,
-        bytes: msix.tableMemory,
-        handler: {
-          read: (offset, width) => msix.readTable(offset, width),
-          write: (offset, width, value) => {
-            if (msix.writeTable(offset, width, value)) this.#syncInterrupts();
-          },
+      const handler: TrapHandler = {
+        read: (offset, width) => msix.readTable(offset, width),
+        write: (offset, width, value) => {
+          if (msix.writeTable(offset, width, value)) this.#syncInterrupts();
         },
       };
+      const trap = { name: `${name} MSI-X table`, handler };
+      return this.#tableIsShared ? { kind: 'shared', bytes: msix.tableMemory, ...trap } : { kind: 'call', ...trap };
     }
     if (area.backing === 'msix-pba' && msix) {
       const pbaOffset = area.offset - this.#msixLayout!.pending.offset;
