@@ -6,7 +6,7 @@
 import type { Fd, Gpa, Gsi, Native } from '../native/types.ts';
 import { buildAcpi } from './acpi/acpi.ts';
 import { Disposer } from './base/disposer.ts';
-import { type KernelImage, loadGuest } from './boot/load.ts';
+import { type KernelImage, loadGuest } from './boot/index.ts';
 import { BusMemory, DOORBELL_WORD } from './bus/bus-memory.ts';
 import { SharedBytes, TrapTable } from './bus/trap-table.ts';
 import { cpuidFor } from './cpu/cpuid.ts';
@@ -47,6 +47,8 @@ export interface MachineOptions {
   readonly image: KernelImage;
   readonly initrd: string | undefined;
   readonly cmdline: string;
+  /** Guest memory is still all zeros. */
+  readonly isFresh: boolean;
   readonly cpus: number;
   readonly store: ConfigStore;
   /** Assigned functions, in the order of their guest addresses. */
@@ -95,7 +97,7 @@ export class Machine implements VcpuService {
       machine.#addChips();
       machine.#addDevices();
       const intx = machine.#addFunctions();
-      await machine.#boot(intx);
+      machine.#boot(intx);
       return machine;
     } catch (error) {
       await machine.powerOff().catch((undo: unknown) => options.warn(`while giving up: ${String(undo)}`));
@@ -181,17 +183,18 @@ export class Machine implements VcpuService {
     return wiring;
   }
 
-  async #boot(intx: { device: number; gsi: number }[]): Promise<void> {
-    const { native, kvm, memory, layout, image, initrd, cmdline, cpus, mailboxes } = this.#options;
+  #boot(intx: { device: number; gsi: number }[]): void {
+    const { native, kvm, memory, layout, image, initrd, cmdline, cpus, mailboxes, isFresh } = this.#options;
     const acpi = buildAcpi({ cpus, layout, intx });
     for (const { gpa, bytes } of acpi.tables) memory.write(gpa, bytes);
-    const boot = await loadGuest(image, {
+    const boot = loadGuest(image, {
       memory,
       layout,
       initrdPath: initrd,
       cmdline,
       rsdp: acpi.rsdp,
       reserved: [acpi.reserved, layout.ecam],
+      isFresh,
     });
     for (let index = 0; index < cpus; index++) {
       const vcpu = new Vcpu(native, kvm.fd, this.#vm, index, mailboxes[index]!, {

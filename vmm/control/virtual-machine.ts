@@ -2,7 +2,7 @@
 import type { Native } from '../../native/types.ts';
 import type { Disposer } from '../base/disposer.ts';
 import { CausewayError } from '../base/errors.ts';
-import type { KernelImage } from '../boot/load.ts';
+import type { KernelImage } from '../boot/index.ts';
 import type { NormalVmConfig } from '../config/model.ts';
 import { COUNTER, Mailbox } from '../cpu/mailbox.ts';
 import { Serial } from '../devices/serial.ts';
@@ -112,6 +112,7 @@ export class VirtualMachine implements Vm {
       cmdline: config.cmdline,
       initrd: config.initrd,
       cpus: config.cpus,
+      isFresh: this.#reboots === 0,
       serial: this.#port,
       mailboxes: this.#mailboxes,
       warn: (message) => events.emit({ type: 'warning', message }),

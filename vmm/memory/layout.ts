@@ -22,8 +22,11 @@ export const LAPIC_BASE = 0xfee0_0000;
 /** Three pages that KVM on Intel needs for real mode, and the page of its identity map. Below 4 GiB, in the hole. */
 export const KVM_TSS_BASE = 0xfffb_d000;
 export const KVM_IDENTITY_MAP_BASE = 0xfffb_c000;
-/** Buses that ECAM covers. */
-export const ECAM_BUSES = 256;
+/**
+ * Buses that ECAM covers. Linux probes every device number of every bus that exists, two exits each, so none is offered
+ * that cannot hold a device.
+ */
+export const ECAM_BUSES = 1;
 
 const ECAM: Range = { start: 0xe000_0000, size: ECAM_BUSES * MIB };
 const MMIO32: Range = { start: PCI_HOLE_START, size: ECAM.start - PCI_HOLE_START };
