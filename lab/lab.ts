@@ -3,20 +3,20 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { stripVTControlCharacters } from 'node:util';
 import { cacheRoot, type Log } from './cache.ts';
-import { Commands, type ExecOptions, type ExecResult } from './commands.ts';
+import type { ExecOptions, ExecResult } from './commands.ts';
 import { LabError } from './errors.ts';
 import { buildInitramfs } from './initramfs/build.ts';
 import { findKernel } from './kernel-packages.ts';
 import { unpackedImage } from './kernels.ts';
-import { initScript, initWords, toolsDir } from './machine-init.ts';
+import { initScript, initWords } from './machine-init.ts';
 import { busybox, qemu } from './packages.ts';
 import { type Accel, chooseAccel, kvmModules, readHostCpu } from './qemu/accel.ts';
 import { qemuArgs } from './qemu/command-line.ts';
 import { type Bind, disksNeeded, hostDrivers, type LabDeviceSpec, parseDevice } from './qemu/devices.ts';
 import { QemuProcess } from './qemu/process.ts';
-import { Qmp, type QmpEvent, type QmpValue } from './qemu/qmp.ts';
+import type { QmpEvent, QmpValue } from './qemu/qmp.ts';
+import { RunningLab } from './running-lab.ts';
 
 /** What the lab machine should be. Everything has a default. */
 export interface LabOptions {
@@ -133,6 +133,8 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
   };
   try {
     const modules = [...kvmModules(accel, cpu), ...laterModules, ...(options.extraModules ?? [])];
+    // A device's own modalias finds most drivers, but not those behind a bus of their own, such as virtio's.
+    const drivers = devices.flatMap(({ model, bind }) => (bind === 'host' ? (hostDrivers[model] ?? []) : []));
     const initrd = await buildInitramfs(
       {
         kernel,
@@ -152,7 +154,7 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
       kernel: (await unpackedImage(kernel.vmlinuz)) ?? kernel.vmlinuz,
       initrd,
       append:
-        `${initWords({ binds: devices.map(({ bind = 'vfio-pci' }) => bind), modules, shareDir, ...agentFiles() })} ${options.append ?? ''}`.trim(),
+        `${initWords({ binds: devices.map(({ bind = 'vfio-pci' }) => bind), modules, drivers, shareDir, ...agentFiles() })} ${options.append ?? ''}`.trim(),
       shareDir,
       noOptionRoms,
       devices,
@@ -185,143 +187,4 @@ function agentFiles(): { node: string; agent: string } {
     throw new LabError('LAB_USAGE', `the lab's agent is not built (${agent})`, { hint: 'run: npm run build' });
   }
   return { node: process.execPath, agent };
-}
-
-interface Parts {
-  readonly accel: Accel;
-  readonly shareDir: string;
-  readonly devices: readonly LabDeviceSpec[];
-  readonly cleanUp: () => Promise<void>;
-}
-
-class RunningLab implements Lab {
-  devices: readonly LabDevice[] = [];
-  kernelVersion = '';
-  bootMs = 0;
-  readonly accel: Accel;
-  readonly shareDir: string;
-  readonly #process: QemuProcess;
-  readonly #options: LabOptions;
-  readonly #parts: Parts;
-  readonly #commands: Commands;
-  readonly #qmp: Qmp;
-  readonly #started = Date.now();
-  #closing: Promise<void> | undefined;
-  #detach: () => void = () => {};
-
-  constructor(process: QemuProcess, options: LabOptions, parts: Parts) {
-    this.#process = process;
-    this.#options = options;
-    this.#parts = parts;
-    this.accel = parts.accel;
-    this.shareDir = parts.shareDir;
-    this.#commands = new Commands(process.agent);
-    this.#qmp = new Qmp(process.qmp, options.onEvent);
-    void process.ended.then(({ how }) => this.#commands.fail(this.#died(how)));
-  }
-
-  get console(): string {
-    return this.#process.console;
-  }
-
-  async boot(): Promise<void> {
-    const { signal, bootTimeoutMs = 180_000 } = this.#options;
-    const onAbort = () => {
-      this.#commands.fail(new LabError('LAB_ABORTED', 'the lab was aborted'));
-      void this.close();
-    };
-    signal?.addEventListener('abort', onAbort, { once: true });
-    this.#detach = () => signal?.removeEventListener('abort', onAbort);
-    const timer = setTimeout(() => {
-      const message = `the lab did not come up within ${bootTimeoutMs / 1000} s\n${tail(this.console)}`;
-      this.#commands.fail(new LabError('LAB_BOOT_TIMEOUT', message));
-    }, bootTimeoutMs);
-    try {
-      this.#qmp.open().catch(() => {});
-      const report = await this.#commands.ready;
-      this.kernelVersion = report.kernel;
-      this.devices = this.#parts.devices.map(({ model, bind = 'vfio-pci' }, index) => {
-        const functions = report.devices[index] ?? [];
-        return { model, bind, functions, bdf: functions[0] ?? '', id: `dev${index}`, port: `port${index}` };
-      });
-      this.bootMs = Date.now() - this.#started;
-    } catch (error) {
-      await this.close();
-      throw error;
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  exec(command: string | readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    const argv = typeof command === 'string' ? ['sh', '-c', command] : command;
-    const running = this.#commands.run(
-      { argv, cwd: options.cwd ?? process.cwd(), env: { ...this.#env(), ...options.env } },
-      options,
-    );
-    return running.catch((error: LabError) => {
-      if (error.code !== 'LAB_HUNG') throw error;
-      throw new LabError('LAB_HUNG', `${error.message}\n${tail(this.console)}`, { cause: error });
-    });
-  }
-
-  signalAll(signal: string): void {
-    this.#commands.signalAll(signal);
-  }
-
-  async monitor(command: string): Promise<string> {
-    return String(await this.#qmp.execute('human-monitor-command', { 'command-line': command })).replaceAll(
-      '\r\n',
-      '\n',
-    );
-  }
-
-  qmp(command: string, args?: { [key: string]: QmpValue }): Promise<QmpValue> {
-    return this.#qmp.execute(command, args);
-  }
-
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
-  async #close(): Promise<void> {
-    this.#detach();
-    this.#commands.fail(new LabError('LAB_CLOSED', 'the lab is closed'));
-    // Nothing in the lab outlives it: its disk is the host's, read-only, and the share is written through.
-    this.#process.kill();
-    await this.#process.ended;
-    await this.#parts.cleanUp();
-  }
-
-  #env(): Record<string, string> {
-    const pass = Object.entries(process.env).filter(([name]) =>
-      /^(CAUSEWAY_|LANG$|LC_|TERM$|NO_COLOR$|FORCE_COLOR$)/.test(name),
-    );
-    return {
-      ...(Object.fromEntries(pass) as Record<string, string>),
-      PATH: `${process.env.PATH ?? '/usr/local/bin:/usr/bin:/bin'}:/usr/local/sbin:/usr/sbin:/sbin:${toolsDir}`,
-      HOME: process.env.HOME ?? '/root',
-      CAUSEWAY_CACHE: cacheRoot(),
-      CAUSEWAY_LAB: this.shareDir,
-      CAUSEWAY_LAB_DEVICES: this.devices.map(({ bdf }) => bdf).join(' '),
-    };
-  }
-
-  #died(how: string): LabError {
-    const panic = /Kernel panic - not syncing: .*/.exec(this.console)?.[0].trim();
-    const before = this.bootMs === 0 ? 'while booting ' : '';
-    const last = tail(`${this.#process.stderr}\n${this.console}`);
-    if (panic !== undefined) return new LabError('LAB_PANIC', `the lab's kernel panicked ${before}(${panic})\n${last}`);
-    const message = `QEMU ended ${before}(${how})\n${last}`;
-    return new LabError(this.bootMs === 0 ? 'LAB_BOOT_FAILED' : 'LAB_DIED', message);
-  }
-}
-
-function tail(text: string): string {
-  return stripVTControlCharacters(text).trim().split(/\r?\n/).slice(-25).join('\n');
 }

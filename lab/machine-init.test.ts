@@ -5,6 +5,7 @@ import { initScript, initWords } from './machine-init.ts';
 const parameters = {
   binds: ['vfio-pci', 'host'] as const,
   modules: ['kvm-amd', 'vfio-pci'],
+  drivers: [],
   shareDir: '/tmp/my "lab", übung',
   node: '/usr/bin/node',
   agent: '/x/agent.js',
@@ -12,7 +13,7 @@ const parameters = {
 
 test('odd bytes in a path survive the kernel command line', () => {
   const words = initWords(parameters).split(' ');
-  expect(words).toHaveLength(5);
+  expect(words).toHaveLength(6);
   const share = words.find((word) => word.startsWith('lab.share='))?.slice('lab.share='.length) ?? '';
   expect(share).not.toMatch(/[\s"]/);
   expect(execFileSync('bash', ['-c', 'printf %b "$1"', 'bash', share]).toString()).toBe(parameters.shareDir);

@@ -12,6 +12,8 @@ export interface InitParameters {
   readonly binds: readonly Bind[];
   /** Modules to load once the agent is starting: the ones that the file systems do not need. */
   readonly modules: readonly string[];
+  /** Modules to load last, when every device that they must not take is out of their reach. */
+  readonly drivers: readonly string[];
   readonly shareDir: string;
   /** Node and the agent's file, at their paths on the host. */
   readonly node: string;
@@ -19,8 +21,15 @@ export interface InitParameters {
 }
 
 /** The words for the kernel's command line that `/init` understands. */
-export function initWords({ binds, modules, shareDir, node, agent }: InitParameters): string {
-  const values = { bind: binds.join(','), modules: modules.join(','), share: shareDir, node, agent };
+export function initWords({ binds, modules, drivers, shareDir, node, agent }: InitParameters): string {
+  const values = {
+    bind: binds.join(','),
+    modules: modules.join(','),
+    drivers: drivers.join(','),
+    share: shareDir,
+    node,
+    agent,
+  };
   return Object.entries(values)
     .map(([key, value]) => `lab.${key}=${escapeWord(value)}`)
     .join(' ');
@@ -107,6 +116,7 @@ setup() {
     done
     i=$((i + 1))
   done
+  for m in $(parameter drivers | tr , ' '); do modprobe $m || echo "lab: cannot load $m"; done
   i=0
   for bind in $binds; do
     echo $(functions $i | sed 's,.*/,,')

@@ -63,6 +63,14 @@ test('nvme gets a disk from an inherited file, unless it has a drive', () => {
   ).toEqual(['if=none,id=disk0,format=raw,file=/proc/self/fd/7']);
 });
 
+test('virtio devices are put behind the IOMMU, unless told otherwise', () => {
+  const [, device] = values(
+    deviceArgs([parseDevice('virtio-net-pci,iommu_platform=off')], () => 5),
+    '-device',
+  );
+  expect(device).toBe('virtio-net-pci,id=dev0,bus=port0,netdev=net0,disable-legacy=on,iommu_platform=off');
+});
+
 test('many ports give up their I/O windows; too many are refused', () => {
   const many = (count: number) => Array.from({ length: count }, () => parseDevice('edu'));
   expect(

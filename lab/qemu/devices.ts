@@ -84,6 +84,10 @@ export function deviceArgs(devices: readonly LabDeviceSpec[], takeDiskFd: () => 
       args.push('-netdev', `user,id=net${index}`);
       all.netdev = `net${index}`;
     }
+    if (model.startsWith('virtio-')) {
+      // Without these the device reads and writes memory past the IOMMU, at addresses that only a guest understands.
+      Object.assign(all, { 'disable-legacy': 'on', iommu_platform: 'on' });
+    }
     if (model === 'nvme') {
       all.serial = `lab${index}`;
       if (options.drive === undefined) {
