@@ -5,6 +5,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import {
   closeSync,
+  existsSync,
   fstatSync,
   mkdirSync,
   openSync,
@@ -15,7 +16,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { alignUp, KIB, PAGE_SIZE } from '../base/bits.ts';
 import { type BootFile, readPiece } from './boot-file.ts';
 import { type ElfKernel, parseElf, type Segment } from './elf.ts';
@@ -112,11 +113,23 @@ function scratchPlace(cacheDir: string): { readonly path: string; readonly cache
   const name = `.new-${process.pid}-${randomBytes(6).toString('hex')}`;
   const probe = join(cacheDir, `${name}.elf`);
   const cacheable = tryTo(() => {
-    mkdirSync(cacheDir, { recursive: true, mode: 0o700 });
+    makeDirs(cacheDir);
     closeSync(openSync(probe, 'wx', 0o600));
     unlinkSync(probe);
   });
   return { path: join(cacheable ? cacheDir : tmpdir(), name), cacheable };
+}
+
+/** Not the `recursive` option of mkdir: Node never returns from it where a parent cannot be made (below /proc). */
+function makeDirs(path: string): void {
+  if (existsSync(path)) return;
+  if (dirname(path) !== path) makeDirs(dirname(path));
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    // Another start may have made it meanwhile.
+    if (!existsSync(path)) throw error;
+  }
 }
 
 function kernelElf(fd: number, size: number, path: string): ElfKernel {

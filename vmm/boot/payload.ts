@@ -1,8 +1,8 @@
 /** The packed kernel inside a bzImage: which packer made it, and how to unpack it on the host. */
 import { spawn } from 'node:child_process';
-import { accessSync, constants, createReadStream, writeSync } from 'node:fs';
+import { accessSync, constants, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Readable, Transform } from 'node:stream';
+import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import * as zlib from 'node:zlib';
 import { GIB, KIB, readLe } from '../base/bits.ts';
@@ -57,13 +57,7 @@ export async function unpackPayload(fd: number, offset: number, sizeBytes: numbe
   // The build appends the unpacked size to every format but gzip, which ends with it by itself (scripts/Makefile.lib, size_append).
   const expected = readLe(readPiece(fd, offset + sizeBytes - 4, 4), 0, 4);
   const length = packing === 'gzip' ? sizeBytes : sizeBytes - 4;
-  const source = createReadStream('', {
-    fd,
-    autoClose: false,
-    start: offset,
-    end: offset + length - 1,
-    highWaterMark: READ_CHUNK,
-  });
+  const source = Readable.from(pieces(fd, offset, length), { objectMode: false });
   let written = 0;
   for await (const chunk of decoded(packing, source)) {
     written += chunk.length;
@@ -74,6 +68,16 @@ export async function unpackPayload(fd: number, offset: number, sizeBytes: numbe
     throw new UnpackFailure(`its ${packing} payload gave ${written} bytes where it promises ${expected}`);
   }
   return written;
+}
+
+/** Not fs.ReadStream: destroying one closes its fd, even with autoClose off. */
+function* pieces(fd: number, offset: number, length: number): Generator<Uint8Array> {
+  for (let done = 0; done < length; ) {
+    const piece = readPiece(fd, offset + done, Math.min(READ_CHUNK, length - done));
+    if (piece.length === 0) return;
+    yield piece;
+    done += piece.length;
+  }
 }
 
 function decoded(packing: Packing, source: Readable): AsyncIterable<Uint8Array> {
