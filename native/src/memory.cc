@@ -248,8 +248,9 @@ Napi::Value unmap(const Napi::CallbackInfo& info) {
 // ---- device memory -----------------------------------------------------------------------------------------------
 
 // A BAR that the device revoked (memory decode off, D3, reset) raises SIGBUS. The handler forgives only accesses that
-// announced themselves here; initial-exec, because a signal handler must not allocate thread-local storage.
-__attribute__((tls_model("initial-exec"))) thread_local sigjmp_buf* armed = nullptr;
+// announced themselves here. Initial-exec, because a signal handler must not allocate thread-local storage; volatile,
+// because the compiler sees nobody who reads it between the two stores around the access.
+__attribute__((tls_model("initial-exec"))) thread_local sigjmp_buf* volatile armed = nullptr;
 struct sigaction previousAction;
 
 void onBusError(int signal, siginfo_t* details, void* context) {
