@@ -4,21 +4,22 @@
  * in which the guest never reaches memory that the kernel has revoked.
  */
 import type { Native } from '../native/types.ts';
+import { VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../native/vfio-abi.ts';
 import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
-import { CAP, walkCapabilities } from '../vmm/pci/capabilities.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
 import type { BarReport, BarRequest, FunctionReport, PciFunction, PciServices } from '../vmm/pci/function.ts';
-import { type MsixLayout, parseMsix } from '../vmm/pci/msix.ts';
+import type { MsixLayout } from '../vmm/pci/msix.ts';
 import { barRequests } from './bars/bar-requests.ts';
 import { type BackedArea, desiredMapping, type Piece, splitBar } from './bars/desired-mapping.ts';
 import { BarMaps, Mapping } from './bars/mapping.ts';
+import { usableMsix } from './bars/msix-layout.ts';
 import { GuestRegisters } from './config-space/guest-registers.ts';
-import { COMMAND, COMMAND_FORWARDED, HEADER } from './config-space/permission-table.ts';
+import { HEADER } from './config-space/permission-table.ts';
+import { HardwareControl } from './hardware-control.ts';
 import type { HostDevice, HostResource } from './host/sysfs.ts';
 import { desiredInterrupts } from './interrupts/desired.ts';
 import { Interrupts } from './interrupts/interrupts.ts';
-import { IRQ } from './vfio/abi.ts';
 import type { VfioDevice } from './vfio/device.ts';
 import type { Resetter } from './vfio/reset.ts';
 
@@ -53,6 +54,7 @@ export class AssignedFunction implements PciFunction {
   readonly #device: VfioDevice;
   readonly #maps: BarMaps;
   readonly #registers: GuestRegisters;
+  readonly #hardware: HardwareControl;
   readonly #msixLayout: MsixLayout | undefined;
   readonly #areas = new Map<number, readonly BackedArea[]>();
   readonly #resets: FunctionReport['resets'][number][] = [];
@@ -60,9 +62,6 @@ export class AssignedFunction implements PciFunction {
   readonly #placed = new Map<number, number>();
   readonly #warned = new Set<string>();
   #state: PoweredState | undefined;
-  /** COMMAND and power state as last written to the hardware. */
-  #hostCommand: number;
-  #hostPowerState = 0;
   #booted = false;
   #tableIsShared = false;
   #open = true;
@@ -74,10 +73,9 @@ export class AssignedFunction implements PciFunction {
     this.window = window;
     this.label = `${host.bdf} ${hexId(host.vendor)}:${hexId(host.device)}`;
     const hardware = device.snapshotConfig();
-    this.#hostCommand = device.read(HEADER.COMMAND, 2);
     this.bars = barRequests(device.regions, resources, hardware);
-    this.#msixLayout = this.#usableMsix(hardware);
-    window.setDevice(device.fd, device.regions[7]!.fdOffset);
+    this.#msixLayout = usableMsix(hardware, device, this.bars, (message) => this.#warnOnce(message));
+    window.setDevice(device.fd, device.regions[VFIO_PCI_REGION.CONFIG]!.fdOffset);
     this.#maps = new BarMaps(native, device, this.bars, resources, warn);
     for (const bar of this.bars) {
       const region = { ...device.regions[bar.index]!, mmapAreas: this.#maps.areasOf(bar.index) };
@@ -91,8 +89,8 @@ export class AssignedFunction implements PciFunction {
         sizeBytes: device.configBytes,
         bars: this.bars,
         // Even a device with a pin has no line when the kernel says so (vfio.md 2.2).
-        intx: hardware[HEADER.INTERRUPT_PIN] !== 0 && device.irqs[IRQ.INTX]!.count > 0,
-        msiVectors: device.irqs[IRQ.MSI]!.count,
+        intx: hardware[HEADER.INTERRUPT_PIN] !== 0 && device.irqs[VFIO_PCI_IRQ.INTX]!.count > 0,
+        msiVectors: device.irqs[VFIO_PCI_IRQ.MSI]!.count,
         msix: this.#msixLayout,
         canReset: device.canReset,
         isPending: (vector) => this.#isPending(vector),
@@ -105,6 +103,7 @@ export class AssignedFunction implements PciFunction {
         warn: (message) => this.#warnOnce(message),
       },
     );
+    this.#hardware = new HardwareControl(device, this.#registers.powerControlOffset);
     for (const fault of this.#registers.image.faults) warn(`${host.bdf}: ${fault}`);
   }
 
@@ -147,11 +146,11 @@ export class AssignedFunction implements PciFunction {
     const state = this.#state;
     if (!state) return;
     // DMA first: the guest's RAM may be given to somebody else next (P38).
-    this.#writeHostCommand(this.#hostCommand & ~COMMAND.BUS_MASTER);
+    this.#hardware.stopDma();
     state.interrupts.apply({ mode: 'none' });
     state.mapping.apply([]);
     this.#registers.reset(false);
-    this.#writeHostCommand(this.#hostCommand & ~COMMAND_FORWARDED);
+    this.#hardware.quiet();
     this.#state = undefined;
     if (state.joined) this.#options.leaveVm(state.services);
   }
@@ -185,7 +184,6 @@ export class AssignedFunction implements PciFunction {
     if (!this.#open) return;
     this.#open = false;
     this.powerOff();
-    this.#writeHostCommand(this.#hostCommand & ~COMMAND.BUS_MASTER);
     this.#reset('release');
     this.#maps.close();
     this.window.inUse = false;
@@ -201,28 +199,8 @@ export class AssignedFunction implements PciFunction {
     const wanted = desiredMapping(this.#decoded(), (bar) => this.#areas.get(bar) ?? []);
     const keys = new Set(wanted.map((piece) => `${piece.bar} ${piece.gpa}`));
     state.mapping.apply(state.mapping.pieces.filter((piece) => keys.has(`${piece.bar} ${piece.gpa}`)));
-    this.#syncHardware();
+    this.#hardware.apply(this.#registers.guestCommand, this.#registers.powerState);
     state.mapping.apply(wanted);
-  }
-
-  #syncHardware(): void {
-    const { guestCommand, powerState, powerControlOffset } = this.#registers;
-    // A device in D3hot takes no COMMAND; up first, down last.
-    if (powerState === 0) this.#writeHostPower(powerControlOffset, powerState);
-    this.#writeHostCommand((this.#hostCommand & ~COMMAND_FORWARDED) | (guestCommand & COMMAND_FORWARDED));
-    if (powerState !== 0) this.#writeHostPower(powerControlOffset, powerState);
-  }
-
-  #writeHostCommand(hostCommand: number): void {
-    if (hostCommand === this.#hostCommand) return;
-    this.#device.write(HEADER.COMMAND, 2, hostCommand);
-    this.#hostCommand = hostCommand;
-  }
-
-  #writeHostPower(offset: number | undefined, state: number): void {
-    if (offset === undefined || state === this.#hostPowerState) return;
-    this.#device.write(offset, 2, state);
-    this.#hostPowerState = state;
   }
 
   #syncInterrupts(): void {
@@ -301,31 +279,14 @@ export class AssignedFunction implements PciFunction {
     this.#syncInterrupts();
   }
 
-  /** Resets the hardware; nothing may be mapped or enabled. The kernel keeps COMMAND across it, so it is written again. */
+  /** Resets the hardware; nothing may be mapped or enabled. */
   #reset(when: ResetOccasion): void {
-    this.#writeHostPower(this.#registers.powerControlOffset, 0);
-    this.#writeHostCommand(this.#hostCommand & ~COMMAND.BUS_MASTER);
+    this.#hardware.wake();
+    this.#hardware.stopDma();
     const result = this.#options.resetter.reset(this.#device);
     this.#resets.push({ when, ...result });
     if (!result.ok) this.#options.warn(`${this.label}: reset for ${when}: ${result.method}`);
-    this.#hostCommand = this.#device.read(HEADER.COMMAND, 2);
-    this.#writeHostCommand(this.#hostCommand & ~COMMAND_FORWARDED);
-  }
-
-  /** The MSI-X layout, unless it lies outside its BARs (P14) or VFIO has no vectors; fewer vectors shrink it. */
-  #usableMsix(hardware: Uint8Array): MsixLayout | undefined {
-    const capability = walkCapabilities(hardware).capabilities.find(({ id }) => id === CAP.MSIX);
-    const vectors = this.#device.irqs[IRQ.MSIX]!.count;
-    if (!capability || vectors === 0) return undefined;
-    const layout = parseMsix(hardware, capability.offset);
-    for (const { bar, offset, sizeBytes } of [layout.table, layout.pending]) {
-      const isMemory = this.bars.some(({ index, kind }) => index === bar && kind === 'memory');
-      if (isMemory && offset + sizeBytes <= this.#device.regions[bar]!.sizeBytes) continue;
-      this.#options.warn(`${this.label}: MSI-X lies outside its BAR and is hidden`);
-      return undefined;
-    }
-    // The whole table stays emulated even where fewer vectors are offered: the hardware's own is behind it.
-    return { ...layout, vectorCount: Math.min(layout.vectorCount, vectors) };
+    this.#hardware.wasReset();
   }
 
   #warnOnce(message: string): void {

@@ -1,6 +1,6 @@
 /** What the host says about a device while it is assigned: an error was seen, or the host wants it back (P48, P49). */
 import type { Fd, Native } from '../../native/types.ts';
-import { IRQ } from '../vfio/abi.ts';
+import { VFIO_PCI_IRQ } from '../../native/vfio-abi.ts';
 import type { VfioDevice } from '../vfio/device.ts';
 import { DeviceIrqs } from '../vfio/irqs.ts';
 
@@ -16,8 +16,8 @@ export interface DeviceEvent {
 }
 
 const KINDS = [
-  { index: IRQ.ERR, what: 'error' },
-  { index: IRQ.REQ, what: 'release-request' },
+  { index: VFIO_PCI_IRQ.ERR, what: 'error' },
+  { index: VFIO_PCI_IRQ.REQ, what: 'release-request' },
 ] as const;
 
 /** Registers for both, where the kernel has them. Returns what ends it. */

@@ -1,7 +1,7 @@
 /** Keeps VFIO's and KVM's interrupts equal to what a function's registers ask for. For one power cycle. */
 import type { Native } from '../../native/types.ts';
+import { VFIO_PCI_IRQ } from '../../native/vfio-abi.ts';
 import type { PciServices } from '../../vmm/pci/function.ts';
-import { IRQ } from '../vfio/abi.ts';
 import type { VfioDevice } from '../vfio/device.ts';
 import { DeviceIrqs } from '../vfio/irqs.ts';
 import type { DesiredInterrupts } from './desired.ts';
@@ -28,9 +28,9 @@ export class Interrupts {
       warned.add(message);
     };
     const irqs = (index: number): DeviceIrqs => new DeviceIrqs(native, device.fd, index);
-    this.#intx = new IntxLine(native, services.irq, irqs(IRQ.INTX), services.intxGsi);
-    this.#msi = new VectorSet(native, services.irq, irqs(IRQ.MSI), this.#warn);
-    this.#msix = new VectorSet(native, services.irq, irqs(IRQ.MSIX), this.#warn);
+    this.#intx = new IntxLine(native, services.irq, irqs(VFIO_PCI_IRQ.INTX), services.intxGsi);
+    this.#msi = new VectorSet(native, services.irq, irqs(VFIO_PCI_IRQ.MSI), this.#warn);
+    this.#msix = new VectorSet(native, services.irq, irqs(VFIO_PCI_IRQ.MSIX), this.#warn);
   }
 
   get mode(): InterruptMode {
@@ -69,7 +69,7 @@ export class Interrupts {
     try {
       if (mode === 'intx') this.#intx.enable();
       if (mode === 'msi') this.#msi.enableMsi(count);
-      if (mode === 'msix') this.#msix.enableMsix(this.#device.irqs[IRQ.MSIX]!, count);
+      if (mode === 'msix') this.#msix.enableMsix(this.#device.irqs[VFIO_PCI_IRQ.MSIX]!, count);
     } catch (error) {
       this.#warn(`${mode} cannot be enabled: ${error instanceof Error ? error.message : String(error)}`);
     }

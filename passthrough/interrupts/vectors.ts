@@ -3,9 +3,9 @@
  * eventfd and loses only its irqfd, so the eventfd's count is the pending bit, and attaching again delivers it (P22).
  */
 import type { Fd, Gsi, Native } from '../../native/types.ts';
+import { VFIO_IRQ_FLAGS } from '../../native/vfio-abi.ts';
 import type { IrqRouter } from '../../vmm/irq/irq-router.ts';
 import type { ArmedVector } from '../../vmm/pci/msi.ts';
-import { IRQ_FLAG_NORESIZE } from '../vfio/abi.ts';
 import type { IrqInfo } from '../vfio/device.ts';
 import { type DeviceIrqs, NO_FD } from '../vfio/irqs.ts';
 
@@ -40,7 +40,7 @@ export class VectorSet {
    */
   enableMsix({ flags, count }: IrqInfo, vectorCount: number): void {
     this.#lazy = true;
-    const fixed = (flags & IRQ_FLAG_NORESIZE) !== 0;
+    const fixed = (flags & VFIO_IRQ_FLAGS.NORESIZE) !== 0;
     const wanted = fixed ? Math.min(count, vectorCount) : 1;
     const granted = this.#triggerUpTo(Array.from({ length: wanted }, () => NO_FD));
     if (fixed) for (let vector = granted; vector < vectorCount; vector++) this.#refused.add(vector);

@@ -3,12 +3,12 @@
  * container stands behind {@link DmaBackend}, so that iommufd can stand beside it.
  */
 import type { Fd, HostBdf, Iova, Native } from '../../native/types.ts';
+import { VFIO_EXTENSION, VFIO_GROUP_FLAGS } from '../../native/vfio-abi.ts';
 import { PAGE_SIZE } from '../../vmm/base/bits.ts';
 import { CausewayError } from '../../vmm/base/errors.ts';
 import type { Range } from '../../vmm/base/ranges.ts';
 import { hex } from '../../vmm/base/units.ts';
 import type { RamWindow } from '../../vmm/memory/guest-memory.ts';
-import { GROUP_VIABLE, VFIO_API_VERSION, VFIO_TYPE1V2_IOMMU } from './abi.ts';
 import { VfioDevice } from './device.ts';
 import {
   containerError,
@@ -40,6 +40,8 @@ export interface DmaBackend {
   /** Unmaps and closes everything; devices must be closed before. Errors are collected, none thrown. */
   close(): unknown[];
 }
+
+const VFIO_API_VERSION = 0;
 
 export class LegacyContainer implements DmaBackend {
   readonly #native: Native;
@@ -143,7 +145,7 @@ export class LegacyContainer implements DmaBackend {
     if (version !== VFIO_API_VERSION) {
       throw new CausewayError('VFIO_MISSING', `the kernel speaks VFIO API ${version}, not ${VFIO_API_VERSION}`);
     }
-    if (!this.#native.vfioCheckExtension(this.#container, VFIO_TYPE1V2_IOMMU)) {
+    if (!this.#native.vfioCheckExtension(this.#container, VFIO_EXTENSION.TYPE1v2_IOMMU)) {
       throw new CausewayError('VFIO_MISSING', 'VFIO has no type 1 IOMMU driver', {
         hint: 'sudo modprobe vfio_iommu_type1',
       });
@@ -160,7 +162,8 @@ export class LegacyContainer implements DmaBackend {
       throw groupOpenError(this.#native, error, device);
     }
     this.#groups.set(device.group, group);
-    if ((this.#native.vfioGroupStatus(group) & GROUP_VIABLE) === 0) throw groupNotViable(this.#native, device);
+    if ((this.#native.vfioGroupStatus(group) & VFIO_GROUP_FLAGS.VIABLE) === 0)
+      throw groupNotViable(this.#native, device);
     try {
       this.#native.vfioGroupSetContainer(group, this.#container);
     } catch (error) {
@@ -170,7 +173,7 @@ export class LegacyContainer implements DmaBackend {
 
   #setIommu(): void {
     try {
-      this.#native.vfioSetIommu(this.#container, VFIO_TYPE1V2_IOMMU);
+      this.#native.vfioSetIommu(this.#container, VFIO_EXTENSION.TYPE1v2_IOMMU);
     } catch (error) {
       throw setIommuError(error);
     }

@@ -1,9 +1,9 @@
 /** One open VFIO device: its facts, and exact-width access to its regions. Takes over its fd. */
 import type { Fd, HostBdf, Native } from '../../native/types.ts';
+import { VFIO_DEVICE_FLAGS, VFIO_DEVICE_INFO, VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../../native/vfio-abi.ts';
 import { ones, readLe, writeLe } from '../../vmm/base/bits.ts';
 import { hasErrno } from '../../vmm/base/errors.ts';
 import type { ConfigDevice } from '../../vmm/pci/config-space.ts';
-import { DEVICE_FLAGS_RESET, DEVICE_INFO, IRQ, REGION } from './abi.ts';
 import { viewOf } from './info-caps.ts';
 import { parseRegionInfo, type Region } from './regions.ts';
 
@@ -38,12 +38,12 @@ export class VfioDevice implements ConfigDevice {
     this.bdf = bdf;
     this.fd = fd;
     const info = viewOf(native.vfioDeviceInfo(fd));
-    this.canReset = (info.getUint32(DEVICE_INFO.flags, true) & DEVICE_FLAGS_RESET) !== 0;
-    const regionCount = Math.min(info.getUint32(DEVICE_INFO.regions, true), REGION.VGA + 1);
-    const irqCount = Math.min(info.getUint32(DEVICE_INFO.irqs, true), IRQ.REQ + 1);
-    this.regions = Array.from({ length: REGION.VGA + 1 }, (_, index) => this.#region(index, regionCount));
-    this.irqs = Array.from({ length: IRQ.REQ + 1 }, (_, index) => this.#irq(index, irqCount));
-    this.configBytes = Math.min(this.regions[REGION.CONFIG]!.sizeBytes, MAX_CONFIG_BYTES);
+    this.canReset = (info.getUint32(VFIO_DEVICE_INFO.flags, true) & VFIO_DEVICE_FLAGS.RESET) !== 0;
+    const regionCount = Math.min(info.getUint32(VFIO_DEVICE_INFO.numRegions, true), VFIO_PCI_REGION.COUNT);
+    const irqCount = Math.min(info.getUint32(VFIO_DEVICE_INFO.numIrqs, true), VFIO_PCI_IRQ.COUNT);
+    this.regions = Array.from({ length: VFIO_PCI_REGION.COUNT }, (_, index) => this.#region(index, regionCount));
+    this.irqs = Array.from({ length: VFIO_PCI_IRQ.COUNT }, (_, index) => this.#irq(index, irqCount));
+    this.configBytes = Math.min(this.regions[VFIO_PCI_REGION.CONFIG]!.sizeBytes, MAX_CONFIG_BYTES);
   }
 
   /** Config accesses that the kernel refused. */
@@ -87,7 +87,7 @@ export class VfioDevice implements ConfigDevice {
   }
 
   get #configOffset(): number {
-    return this.regions[REGION.CONFIG]!.fdOffset;
+    return this.regions[VFIO_PCI_REGION.CONFIG]!.fdOffset;
   }
 
   #region(index: number, count: number): Region {

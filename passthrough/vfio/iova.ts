@@ -1,7 +1,14 @@
 /** Which I/O virtual addresses an IOMMU can map, and how guest RAM fits into them. Pure. */
+
+import {
+  VFIO_CAP_DMA_AVAIL,
+  VFIO_CAP_IOVA_RANGE,
+  VFIO_IOMMU_CAP,
+  VFIO_IOMMU_FLAGS,
+  VFIO_IOMMU_INFO,
+} from '../../native/vfio-abi.ts';
 import { alignDown, alignUp, PAGE_SIZE } from '../../vmm/base/bits.ts';
 import { endOf, type Range, subtract } from '../../vmm/base/ranges.ts';
-import { TYPE1_CAP, TYPE1_INFO, TYPE1_INFO_CAPS, TYPE1_INFO_PGSIZES } from './abi.ts';
 import { readU64, viewOf, walkInfoCapabilities } from './info-caps.ts';
 
 /** On x86 writes to these addresses are interrupts, whatever an IOMMU says. */
@@ -16,22 +23,23 @@ export interface IommuInfo {
   readonly mappingsLeft: number;
 }
 
-const RANGES = { count: 8, first: 16, stride: 16 } as const;
-
 /** Decodes struct vfio_iommu_type1_info. Ends are inclusive there, as 2^64-1 must be expressible. */
 export function parseIommuInfo(bytes: Uint8Array): IommuInfo {
   const info = viewOf(bytes);
-  if (info.byteLength < TYPE1_INFO.pageSizes + 8) {
+  if (info.byteLength < VFIO_IOMMU_INFO.iovaPageSizes + 8) {
     return { pageBytes: PAGE_SIZE, ranges: undefined, mappingsLeft: Number.POSITIVE_INFINITY };
   }
-  const flags = info.getUint32(TYPE1_INFO.flags, true);
-  const pageSizes = flags & TYPE1_INFO_PGSIZES ? info.getBigUint64(TYPE1_INFO.pageSizes, true) : 0n;
-  const first = flags & TYPE1_INFO_CAPS && info.byteLength >= 20 ? info.getUint32(TYPE1_INFO.capOffset, true) : 0;
+  const flags = info.getUint32(VFIO_IOMMU_INFO.flags, true);
+  const pageSizes = flags & VFIO_IOMMU_FLAGS.PGSIZES ? info.getBigUint64(VFIO_IOMMU_INFO.iovaPageSizes, true) : 0n;
+  const first =
+    flags & VFIO_IOMMU_FLAGS.CAPS && info.byteLength >= 20 ? info.getUint32(VFIO_IOMMU_INFO.capOffset, true) : 0;
   const chain = walkInfoCapabilities(info, first);
-  const ranges = chain.find((cap) => cap.id === TYPE1_CAP.IOVA_RANGE);
-  const available = chain.find((cap) => cap.id === TYPE1_CAP.DMA_AVAIL);
+  const ranges = chain.find((cap) => cap.id === VFIO_IOMMU_CAP.IOVA_RANGE);
+  const available = chain.find((cap) => cap.id === VFIO_IOMMU_CAP.DMA_AVAIL);
   const left =
-    available && available.offset + 12 <= info.byteLength ? info.getUint32(available.offset + 8, true) : undefined;
+    available && available.offset + 12 <= info.byteLength
+      ? info.getUint32(available.offset + VFIO_CAP_DMA_AVAIL.avail, true)
+      : undefined;
   return {
     pageBytes: pageSizes === 0n ? PAGE_SIZE : Number(pageSizes & -pageSizes),
     ranges: ranges ? readRanges(info, ranges.offset) : undefined,
@@ -40,12 +48,12 @@ export function parseIommuInfo(bytes: Uint8Array): IommuInfo {
 }
 
 function readRanges(info: DataView, offset: number): Range[] {
-  if (offset + RANGES.first > info.byteLength) return [];
-  const count = info.getUint32(offset + RANGES.count, true);
+  if (offset + VFIO_CAP_IOVA_RANGE.ranges > info.byteLength) return [];
+  const count = info.getUint32(offset + VFIO_CAP_IOVA_RANGE.nrIovas, true);
   const ranges: Range[] = [];
   for (let i = 0; i < count; i++) {
-    const at = offset + RANGES.first + i * RANGES.stride;
-    if (at + RANGES.stride > info.byteLength) break;
+    const at = offset + VFIO_CAP_IOVA_RANGE.ranges + i * VFIO_CAP_IOVA_RANGE.rangeBytes;
+    if (at + VFIO_CAP_IOVA_RANGE.rangeBytes > info.byteLength) break;
     const start = readU64(info, at);
     const last = readU64(info, at + 8);
     if (last > start) ranges.push({ start, size: Math.min(last, Number.MAX_SAFE_INTEGER - 1) - start + 1 });

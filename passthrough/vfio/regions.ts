@@ -1,7 +1,8 @@
 /** Regions of a VFIO device: the BARs, the ROM and config space, each a range of the device's fd. */
+
+import { VFIO_CAP_SPARSE_MMAP, VFIO_REGION_CAP, VFIO_REGION_FLAGS, VFIO_REGION_INFO } from '../../native/vfio-abi.ts';
 import type { Range } from '../../vmm/base/ranges.ts';
 import { endOf } from '../../vmm/base/ranges.ts';
-import { REGION_CAP, REGION_FLAG_CAPS, REGION_FLAG_MMAP, REGION_INFO } from './abi.ts';
 import { readU64, viewOf, walkInfoCapabilities } from './info-caps.ts';
 
 export interface Region {
@@ -17,19 +18,17 @@ export interface Region {
   readonly mmapAreas: readonly Range[];
 }
 
-const SPARSE = { count: 8, areas: 16, stride: 16 } as const;
-
 /** Decodes struct vfio_region_info. Malformed chains lose what is malformed, never more. */
 export function parseRegionInfo(bytes: Uint8Array): Region {
   const info = viewOf(bytes);
-  if (info.byteLength < REGION_INFO.minimum) return { index: 0, sizeBytes: 0, fdOffset: 0, flags: 0, mmapAreas: [] };
-  const flags = info.getUint32(REGION_INFO.flags, true);
-  const sizeBytes = readU64(info, REGION_INFO.size);
-  const mappable = (flags & REGION_FLAG_MMAP) !== 0 && sizeBytes > 0;
+  if (info.byteLength < VFIO_REGION_INFO.bytes) return { index: 0, sizeBytes: 0, fdOffset: 0, flags: 0, mmapAreas: [] };
+  const flags = info.getUint32(VFIO_REGION_INFO.flags, true);
+  const sizeBytes = readU64(info, VFIO_REGION_INFO.size);
+  const mappable = (flags & VFIO_REGION_FLAGS.MMAP) !== 0 && sizeBytes > 0;
   return {
-    index: info.getUint32(REGION_INFO.index, true),
+    index: info.getUint32(VFIO_REGION_INFO.index, true),
     sizeBytes,
-    fdOffset: readU64(info, REGION_INFO.offset),
+    fdOffset: readU64(info, VFIO_REGION_INFO.offset),
     flags,
     mmapAreas: mappable ? (sparseAreas(info, flags, sizeBytes) ?? [{ start: 0, size: sizeBytes }]) : [],
   };
@@ -37,15 +36,15 @@ export function parseRegionInfo(bytes: Uint8Array): Region {
 
 /** The areas of a sparse-mmap capability; undefined when there is none. */
 function sparseAreas(info: DataView, flags: number, sizeBytes: number): Range[] | undefined {
-  if ((flags & REGION_FLAG_CAPS) === 0) return undefined;
-  const chain = walkInfoCapabilities(info, info.getUint32(REGION_INFO.capOffset, true));
-  const sparse = chain.find((cap) => cap.id === REGION_CAP.SPARSE_MMAP && cap.version === 1);
-  if (!sparse || sparse.offset + SPARSE.areas > info.byteLength) return undefined;
+  if ((flags & VFIO_REGION_FLAGS.CAPS) === 0) return undefined;
+  const chain = walkInfoCapabilities(info, info.getUint32(VFIO_REGION_INFO.capOffset, true));
+  const sparse = chain.find((cap) => cap.id === VFIO_REGION_CAP.SPARSE_MMAP && cap.version === 1);
+  if (!sparse || sparse.offset + VFIO_CAP_SPARSE_MMAP.areas > info.byteLength) return undefined;
   const areas: Range[] = [];
-  const count = info.getUint32(sparse.offset + SPARSE.count, true);
+  const count = info.getUint32(sparse.offset + VFIO_CAP_SPARSE_MMAP.nrAreas, true);
   for (let i = 0; i < count; i++) {
-    const at = sparse.offset + SPARSE.areas + i * SPARSE.stride;
-    if (at + SPARSE.stride > info.byteLength) break;
+    const at = sparse.offset + VFIO_CAP_SPARSE_MMAP.areas + i * VFIO_CAP_SPARSE_MMAP.areaBytes;
+    if (at + VFIO_CAP_SPARSE_MMAP.areaBytes > info.byteLength) break;
     const area = { start: readU64(info, at), size: readU64(info, at + 8) };
     if (area.size > 0 && area.start + area.size <= sizeBytes) areas.push(area);
   }

@@ -3,9 +3,9 @@
  * every function that shares it, if all of those are ours, else not at all. What was done is reported, never assumed.
  */
 import type { Fd, HostBdf, Native } from '../../native/types.ts';
+import { VFIO_HOT_RESET_INFO } from '../../native/vfio-abi.ts';
 import { isKernelError } from '../../vmm/base/errors.ts';
 import { PCI_DEVICES, readText } from '../host/sysfs.ts';
-import { HOT_RESET_INFO } from './abi.ts';
 import type { VfioDevice } from './device.ts';
 import { viewOf } from './info-caps.ts';
 
@@ -95,12 +95,12 @@ export class Resetter {
 /** Decodes struct vfio_pci_hot_reset_info; entries that lie outside the answer are dropped. */
 export function parseHotResetInfo(bytes: Uint8Array): Affected[] {
   const info = viewOf(bytes);
-  if (info.byteLength < HOT_RESET_INFO.devices) return [];
+  if (info.byteLength < VFIO_HOT_RESET_INFO.devices) return [];
   const affected: Affected[] = [];
-  const count = info.getUint32(HOT_RESET_INFO.count, true);
+  const count = info.getUint32(VFIO_HOT_RESET_INFO.count, true);
   for (let i = 0; i < count; i++) {
-    const at = HOT_RESET_INFO.devices + i * HOT_RESET_INFO.stride;
-    if (at + HOT_RESET_INFO.stride > info.byteLength) break;
+    const at = VFIO_HOT_RESET_INFO.devices + i * VFIO_HOT_RESET_INFO.deviceBytes;
+    if (at + VFIO_HOT_RESET_INFO.deviceBytes > info.byteLength) break;
     const [bus, devfn] = [info.getUint8(at + 6), info.getUint8(at + 7)];
     const digits = (value: number, width: number): string => value.toString(16).padStart(width, '0');
     const bdf = `${digits(info.getUint16(at + 4, true), 4)}:${digits(bus, 2)}:${digits(devfn >> 3, 2)}.${devfn & 7}`;

@@ -1,0 +1,58 @@
+/** COMMAND and power state of the hardware, written only when they change. Knows nothing of mappings: callers keep the order. */
+import { COMMAND, COMMAND_FORWARDED, HEADER } from './config-space/permission-table.ts';
+import type { VfioDevice } from './vfio/device.ts';
+
+export class HardwareControl {
+  readonly #device: VfioDevice;
+  readonly #powerControlOffset: number | undefined;
+  #hostCommand: number;
+  #hostPowerState = 0;
+
+  /** @param powerControlOffset config offset of PMCSR; undefined when the function has no power management */
+  constructor(device: VfioDevice, powerControlOffset: number | undefined) {
+    this.#device = device;
+    this.#powerControlOffset = powerControlOffset;
+    this.#hostCommand = device.read(HEADER.COMMAND, 2);
+  }
+
+  /** What the guest wants: its bits of COMMAND, the host's others kept. A device in D3hot takes no COMMAND: up first, down last. */
+  apply(guestCommand: number, powerState: number): void {
+    if (powerState === 0) this.wake();
+    this.#write((this.#hostCommand & ~COMMAND_FORWARDED) | (guestCommand & COMMAND_FORWARDED));
+    if (powerState !== 0) this.#power(powerState);
+  }
+
+  wake(): void {
+    this.#power(0);
+  }
+
+  /** Clears bus master. */
+  stopDma(): void {
+    this.#write(this.#hostCommand & ~COMMAND.BUS_MASTER);
+  }
+
+  /** No decode, no DMA, INTx allowed: COMMAND as after power-on. */
+  quiet(): void {
+    this.wake();
+    this.#write(this.#hostCommand & ~COMMAND_FORWARDED);
+  }
+
+  /** The kernel restores COMMAND after a reset, so it is read and cleared again. */
+  wasReset(): void {
+    this.#hostPowerState = 0;
+    this.#hostCommand = this.#device.read(HEADER.COMMAND, 2);
+    this.quiet();
+  }
+
+  #write(hostCommand: number): void {
+    if (hostCommand === this.#hostCommand) return;
+    this.#device.write(HEADER.COMMAND, 2, hostCommand);
+    this.#hostCommand = hostCommand;
+  }
+
+  #power(state: number): void {
+    if (this.#powerControlOffset === undefined || state === this.#hostPowerState) return;
+    this.#device.write(this.#powerControlOffset, 2, state);
+    this.#hostPowerState = state;
+  }
+}
