@@ -252,7 +252,7 @@ export class Machine implements VcpuService {
     for (const vcpu of this.#vcpus) vcpu.requestStop();
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.ended()));
     // The last output of the guest may still be queued.
-    for (const vcpu of this.#vcpus) vcpu.serve(this);
+    this.#serve();
     Atomics.add(this.#bus.words, DOORBELL_WORD, 1);
     Atomics.notify(this.#bus.words, DOORBELL_WORD);
   }
@@ -275,7 +275,7 @@ export class Machine implements VcpuService {
     const { words } = this.#bus;
     for (;;) {
       const bell = Atomics.load(words, DOORBELL_WORD);
-      for (const vcpu of this.#vcpus) vcpu.serve(this);
+      this.#serve();
       const ring = Atomics.waitAsync(words, DOORBELL_WORD, bell);
       if (!ring.async) continue;
       void ring.value.then(() => {
@@ -283,6 +283,18 @@ export class Machine implements VcpuService {
       });
       return;
     }
+  }
+
+  #serve(): void {
+    for (const vcpu of this.#vcpus) {
+      this.#drainPosts();
+      vcpu.serve(this);
+    }
+    this.#drainPosts();
+  }
+
+  #drainPosts(): void {
+    this.#bus.posts.drain((port, width, value) => this.write(SPACE.port, port, width, value));
   }
 
   // VcpuService: calls of the vCPU threads.
@@ -295,10 +307,6 @@ export class Machine implements VcpuService {
   write(space: number, address: number, width: number, value: number): void {
     const found = this.#tableOf(space).handlerAt(address);
     found?.handler.write(found.offset, width, value);
-  }
-
-  posted(port: number, width: number, value: number): void {
-    this.write(SPACE.port, port, width, value);
   }
 
   notice(vcpu: Vcpu, kind: number, detail: number): void {

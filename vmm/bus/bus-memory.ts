@@ -2,6 +2,7 @@
  * The shared memory of the bus: trap tables, bytes of `shared` traps, the map from PCI address to config window. The
  * machine thread writes it, vCPU threads read it. Plain layout, no behaviour.
  */
+import { POST_RING_BYTES, PostRing } from './post-ring.ts';
 
 /** One table of traps, sorted by start. Readers use the version as a sequence lock: odd while it is being changed. */
 export interface TrapTableMemory {
@@ -34,6 +35,9 @@ const SHARED_BYTES = 16 * 1024;
 const BUS_ADDRESSES = 65536;
 const TABLE_BYTES = 16 + CAPACITY * (3 * 8 + 2 * 4);
 
+const WORDS_AT = 2 * TABLE_BYTES + SHARED_BYTES + BUS_ADDRESSES;
+const TOTAL_BYTES = WORDS_AT + 64 + POST_RING_BYTES;
+
 export const TRAP_CAPACITY: number = CAPACITY;
 
 export class BusMemory {
@@ -46,14 +50,16 @@ export class BusMemory {
   readonly windowOf: Uint8Array;
   /** [latch of port 0xcf8, doorbell of the machine thread] */
   readonly words: Int32Array;
+  readonly posts: PostRing;
 
-  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(2 * TABLE_BYTES + SHARED_BYTES + BUS_ADDRESSES + 64)) {
+  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(TOTAL_BYTES)) {
     this.memory = memory;
     this.ports = tableAt(memory, 0);
     this.mmio = tableAt(memory, TABLE_BYTES);
     this.shared = new Uint8Array(memory, 2 * TABLE_BYTES, SHARED_BYTES);
     this.windowOf = new Uint8Array(memory, 2 * TABLE_BYTES + SHARED_BYTES, BUS_ADDRESSES);
-    this.words = new Int32Array(memory, 2 * TABLE_BYTES + SHARED_BYTES + BUS_ADDRESSES, 2);
+    this.words = new Int32Array(memory, WORDS_AT, 2);
+    this.posts = new PostRing(memory, WORDS_AT + 64);
   }
 }
 

@@ -102,7 +102,7 @@ describe('an exit on the vCPU thread', () => {
     m.ports.add(0x3f8, 1, { kind: 'call', name: 'thr', post: true, handler });
     m.out(1, 0x3f8, 0x61, 0x62, 0x63);
     const seen: number[] = [];
-    m.mailbox.drainPosts((port, width, value) => seen.push(port, width, value));
+    m.bus.posts.drain((port, width, value) => seen.push(port, width, value));
     expect(seen).toEqual([0x3f8, 1, 0x61, 0x3f8, 1, 0x62, 0x3f8, 1, 0x63]);
     expect(m.mailbox.counters[COUNTER.console]).toBe(1);
     expect(m.mailbox.counters[COUNTER.posted]).toBe(3);

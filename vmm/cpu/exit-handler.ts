@@ -144,7 +144,7 @@ export class ExitHandler {
       return;
     }
     const posts = trap.kind === TRAP_KIND.callPost || trap.kind === TRAP_KIND.sharedPost;
-    if (posts && this.#mailbox.post(address, width, value)) {
+    if (posts && this.#bus.posts.put(address, width, value)) {
       this.#mailbox.counters[COUNTER.posted]!++;
       this.#ring();
       return;

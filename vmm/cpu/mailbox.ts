@@ -1,6 +1,5 @@
 /**
- * The shared memory between the machine thread and one vCPU thread: commands one way, calls and posted writes the other
- * way, counters. Layout and the few operations on it; who waits for what is said at each.
+ * The shared memory between the machine thread and one vCPU thread: commands one way, calls the other way, counters. Layout and the few operations on it; who waits for what is said at each.
  */
 
 /** What the machine thread wants of the vCPU thread. */
@@ -17,7 +16,7 @@ const CALL_IDLE = 0;
 const CALL_ASKED = 1;
 const CALL_ANSWERED = 2;
 
-const WORD = { control: 0, state: 1, call: 2, op: 3, space: 4, width: 5, value: 6, head: 7, tail: 8 } as const;
+const WORD = { control: 0, state: 1, call: 2, op: 3, space: 4, width: 5, value: 6 } as const;
 const WORDS = 16;
 
 /** Kinds of exits that are counted. Order is layout. */
@@ -37,30 +36,19 @@ export const COUNTER: Readonly<Record<Counter, number>> = Object.fromEntries(
   COUNTERS.map((name, index) => [name, index]),
 ) as Record<Counter, number>;
 
-/** Posted writes that wait. When the ring is full, the vCPU makes a call instead, which empties it. */
-const RING = 512;
-/** Ring positions count modulo 2^30, a multiple of the ring's size. */
-const INDEX_MASK = 0x3fff_ffff;
-const BYTES = WORDS * 4 + 8 + COUNTERS.length * 8 + RING * 12;
+const BYTES = WORDS * 4 + 8 + COUNTERS.length * 8;
 
 export class Mailbox {
   readonly memory: SharedArrayBuffer;
   readonly #words: Int32Array;
   readonly #address: Float64Array;
   readonly counters: Float64Array;
-  readonly #postAddress: Int32Array;
-  readonly #postWidth: Int32Array;
-  readonly #postValue: Int32Array;
 
   constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(BYTES)) {
     this.memory = memory;
     this.#words = new Int32Array(memory, 0, WORDS);
     this.#address = new Float64Array(memory, WORDS * 4, 1);
     this.counters = new Float64Array(memory, WORDS * 4 + 8, COUNTERS.length);
-    const ring = WORDS * 4 + 8 + COUNTERS.length * 8;
-    this.#postAddress = new Int32Array(memory, ring, RING);
-    this.#postWidth = new Int32Array(memory, ring + RING * 4, RING);
-    this.#postValue = new Int32Array(memory, ring + RING * 8, RING);
   }
 
   // The machine thread's side.
@@ -83,17 +71,6 @@ export class Mailbox {
   leavesState(state: number): Promise<unknown> | undefined {
     const wait = Atomics.waitAsync(this.#words, WORD.state, state);
     return wait.async ? wait.value : undefined;
-  }
-
-  /** Hands over every posted write, oldest first. */
-  drainPosts(handle: (port: number, width: number, value: number) => void): void {
-    for (;;) {
-      const tail = this.#words[WORD.tail]!;
-      if (tail === Atomics.load(this.#words, WORD.head)) return;
-      const at = tail % RING;
-      handle(this.#postAddress[at]!, this.#postWidth[at]!, this.#postValue[at]! >>> 0);
-      Atomics.store(this.#words, WORD.tail, (tail + 1) & INDEX_MASK);
-    }
   }
 
   /** Serves the call that waits, if one does. The handler returns the value of a read. */
@@ -126,18 +103,6 @@ export class Mailbox {
   waitWhilePaused(): void {
     while (Atomics.load(this.#words, WORD.control) === CONTROL.pause)
       Atomics.wait(this.#words, WORD.control, CONTROL.pause);
-  }
-
-  /** Queues a write to a port; false when the ring is full. */
-  post(port: number, width: number, value: number): boolean {
-    const head = this.#words[WORD.head]!;
-    if (((head - Atomics.load(this.#words, WORD.tail)) & INDEX_MASK) >= RING) return false;
-    const at = head % RING;
-    this.#postAddress[at] = port;
-    this.#postWidth[at] = width;
-    this.#postValue[at] = value;
-    Atomics.store(this.#words, WORD.head, (head + 1) & INDEX_MASK);
-    return true;
   }
 
   /** Asks the machine thread, rings, and blocks until the answer is there. Returns the unsigned value of a read. */

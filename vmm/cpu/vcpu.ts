@@ -10,8 +10,6 @@ import type { VcpuThreadData } from './vcpu-thread.ts';
 export interface VcpuService {
   read(space: number, address: number, width: number): number;
   write(space: number, address: number, width: number, value: number): void;
-  /** A posted write to a port. */
-  posted(port: number, width: number, value: number): void;
   /** KVM_RUN came back with something that the vCPU cannot go on from by itself. */
   notice(vcpu: Vcpu, kind: number, detail: number): void;
 }
@@ -78,9 +76,8 @@ export class Vcpu {
     worker.once('error', failed);
   }
 
-  /** Handles posted writes, then the call that waits, if any. */
+  /** Handles the call that waits, if any. Posted writes come first: the caller has drained them. */
   serve(service: VcpuService): void {
-    this.mailbox.drainPosts(service.posted.bind(service));
     this.mailbox.serveCall((op, space, address, width, value) => {
       if (op === CALL.read) return service.read(space, address, width);
       if (op === CALL.write) service.write(space, address, width, value);
