@@ -179,14 +179,20 @@ export class AssignedFunction implements PciFunction {
     };
   }
 
-  /** Quiets and resets the device and lets go of it; its fd is the session's to close. A second call is ignored. */
+  /**
+   * Quiets and resets the device and lets go of it; its fd is the session's to close. A second call is ignored.
+   * @throws what went wrong on the way, after all of it was tried
+   */
   release(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.powerOff();
-    this.#reset('release');
-    this.#maps.close();
-    this.window.inUse = false;
+    try {
+      this.powerOff();
+    } finally {
+      this.#reset('release');
+      this.#maps.close();
+      this.window.inUse = false;
+    }
   }
 
   /**
