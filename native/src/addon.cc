@@ -30,5 +30,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 }  // namespace
 }  // namespace causeway
 
-static Napi::Object Init(Napi::Env env, Napi::Object exports) { return causeway::init(env, exports); }
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  return causeway::init(env, exports);
+}
 NODE_API_MODULE(causeway, Init)

@@ -1,4 +1,5 @@
-// Shared by every file of the addon: argument checks, errors, file descriptors. No state, no policy.
+// Shared by every file of the addon: argument checks, errors, file descriptors. No state, no
+// policy.
 #pragma once
 
 #include <napi.h>
@@ -25,8 +26,8 @@ int closeOnExec(Napi::Env env, int fd, const char* syscall);
 // Checked conversions. Each throws a TypeError that names `what`.
 int32_t toInt(const Napi::Value& value, const char* what);
 uint32_t toU32(const Napi::Value& value, const char* what);
-uint64_t toU64(const Napi::Value& value, const char* what);       // from a JS number below 2^53
-uint64_t toBits64(const Napi::Value& value, const char* what);    // from a bigint of 64 bits
+uint64_t toU64(const Napi::Value& value, const char* what);     // from a JS number below 2^53
+uint64_t toBits64(const Napi::Value& value, const char* what);  // from a bigint of 64 bits
 bool toFlag(const Napi::Value& value, const char* what);
 std::string toText(const Napi::Value& value, const char* what);
 Napi::Object toObject(const Napi::Value& value, const char* what);

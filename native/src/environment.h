@@ -1,5 +1,5 @@
-// What one JavaScript thread (a Node-API environment) owns: its watches and its views of mappings. The main thread
-// and every worker have one; it dies with the thread.
+// What one JavaScript thread (a Node-API environment) owns: its watches and its views of mappings.
+// The main thread and every worker have one; it dies with the thread.
 #pragma once
 
 #include <napi.h>

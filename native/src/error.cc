@@ -9,25 +9,32 @@
 namespace causeway {
 namespace {
 
+struct ErrnoName {
+  int error;
+  const char* name;
+};
+
 // strerrorname_np needs glibc 2.32, newer than what Node itself needs.
-std::string errnoName(int error) {
-  switch (error) {
-#define NAME(code) \
-  case code:       \
-    return #code;
-    NAME(EPERM) NAME(ENOENT) NAME(ESRCH) NAME(EINTR) NAME(EIO) NAME(ENXIO) NAME(E2BIG)
-    NAME(ENOEXEC) NAME(EBADF) NAME(ECHILD) NAME(EAGAIN) NAME(ENOMEM) NAME(EACCES) NAME(EFAULT)
-    NAME(ENOTBLK) NAME(EBUSY) NAME(EEXIST) NAME(EXDEV) NAME(ENODEV) NAME(ENOTDIR) NAME(EISDIR)
-    NAME(EINVAL) NAME(ENFILE) NAME(EMFILE) NAME(ENOTTY) NAME(ETXTBSY) NAME(EFBIG) NAME(ENOSPC)
-    NAME(ESPIPE) NAME(EROFS) NAME(EMLINK) NAME(EPIPE) NAME(EDOM) NAME(ERANGE) NAME(EDEADLK)
-    NAME(ENAMETOOLONG) NAME(ENOLCK) NAME(ENOSYS) NAME(ENOTEMPTY) NAME(ELOOP) NAME(ENODATA)
-    NAME(ETIME) NAME(EPROTO) NAME(EBADMSG) NAME(EOVERFLOW) NAME(EMSGSIZE) NAME(EOPNOTSUPP)
-    NAME(ECONNRESET) NAME(ENOBUFS) NAME(ETIMEDOUT) NAME(EALREADY) NAME(EREMOTEIO)
-    NAME(ECANCELED) NAME(EHWPOISON)
+// clang-format off
+#define NAME(code) {code, #code},
+constexpr ErrnoName kErrnoNames[] = {
+    NAME(EPERM) NAME(ENOENT) NAME(ESRCH) NAME(EINTR) NAME(EIO) NAME(ENXIO) NAME(E2BIG) NAME(ENOEXEC)
+    NAME(EBADF) NAME(ECHILD) NAME(EAGAIN) NAME(ENOMEM) NAME(EACCES) NAME(EFAULT) NAME(ENOTBLK)
+    NAME(EBUSY) NAME(EEXIST) NAME(EXDEV) NAME(ENODEV) NAME(ENOTDIR) NAME(EISDIR) NAME(EINVAL)
+    NAME(ENFILE) NAME(EMFILE) NAME(ENOTTY) NAME(ETXTBSY) NAME(EFBIG) NAME(ENOSPC) NAME(ESPIPE)
+    NAME(EROFS) NAME(EMLINK) NAME(EPIPE) NAME(EDOM) NAME(ERANGE) NAME(EDEADLK) NAME(ENAMETOOLONG)
+    NAME(ENOLCK) NAME(ENOSYS) NAME(ENOTEMPTY) NAME(ELOOP) NAME(ENODATA) NAME(ETIME) NAME(EPROTO)
+    NAME(EBADMSG) NAME(EOVERFLOW) NAME(EMSGSIZE) NAME(EOPNOTSUPP) NAME(ECONNRESET) NAME(ENOBUFS)
+    NAME(ETIMEDOUT) NAME(EALREADY) NAME(EREMOTEIO) NAME(ECANCELED) NAME(EHWPOISON)
+};
 #undef NAME
-    default:
-      return "E" + std::to_string(error);
+// clang-format on
+
+std::string errnoName(int error) {
+  for (const ErrnoName& entry : kErrnoNames) {
+    if (entry.error == error) return entry.name;
   }
+  return "E" + std::to_string(error);
 }
 
 [[noreturn]] void throwType(Napi::Env env, const char* what, const char* expected) {
@@ -82,7 +89,8 @@ uint32_t toU32(const Napi::Value& value, const char* what) {
 }
 
 uint64_t toU64(const Napi::Value& value, const char* what) {
-  return static_cast<uint64_t>(toNumber(value, what, 0, kMaxSafeInteger, "an integer from 0 to 2^53-1"));
+  return static_cast<uint64_t>(
+      toNumber(value, what, 0, kMaxSafeInteger, "an integer from 0 to 2^53-1"));
 }
 
 uint64_t toBits64(const Napi::Value& value, const char* what) {

@@ -15,7 +15,8 @@ namespace {
 Napi::Value openFile(const Napi::CallbackInfo& info) {
   const std::string path = toText(info[0], "path");
   const std::string mode = toText(info[1], "mode");
-  if (mode != "r" && mode != "rw") throw Napi::TypeError::New(info.Env(), "mode: expected 'r' or 'rw'");
+  if (mode != "r" && mode != "rw")
+    throw Napi::TypeError::New(info.Env(), "mode: expected 'r' or 'rw'");
   const int fd = open(path.c_str(), (mode == "r" ? O_RDONLY : O_RDWR) | O_CLOEXEC);
   if (fd < 0) throwErrno(info.Env(), "open", errno, path);
   return number(info.Env(), fd);
@@ -33,7 +34,8 @@ Napi::Value closeFd(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value dupFd(const Napi::CallbackInfo& info) {
-  return number(info.Env(), check(info.Env(), fcntl(toInt(info[0], "fd"), F_DUPFD_CLOEXEC, 3), "F_DUPFD_CLOEXEC"));
+  return number(info.Env(), check(info.Env(), fcntl(toInt(info[0], "fd"), F_DUPFD_CLOEXEC, 3),
+                                  "F_DUPFD_CLOEXEC"));
 }
 
 // The arguments (fd, offset, bytes, at, width) of pread and pwrite, checked without throwing.

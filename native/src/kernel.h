@@ -3,8 +3,9 @@
 
 #include <linux/stddef.h>
 
-// Up to Linux 6.6 this macro puts an empty struct before the array. It has size 0 in C and 1 in C++, so kvm_cpuid2 and
-// kvm_msrs would get a wrong size, and their ioctls, which contain it, a wrong number.
+// Up to Linux 6.6 this macro puts an empty struct before the array. It has size 0 in C and 1 in
+// C++, so kvm_cpuid2 and kvm_msrs would get a wrong size, and their ioctls, which contain it, a
+// wrong number.
 #undef __DECLARE_FLEX_ARRAY
 #define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[0]
 

@@ -5,7 +5,8 @@
 #include "exposed.h"
 #include "kernel.h"
 
-// Since Linux 6.6 the VFIO device takes device files as well as groups and has names for both; the values are the same.
+// Since Linux 6.6 the VFIO device takes device files as well as groups and has names for both; the
+// values are the same.
 #ifndef KVM_DEV_VFIO_FILE
 #define KVM_DEV_VFIO_FILE 1
 #define KVM_DEV_VFIO_FILE_ADD 1
@@ -16,19 +17,21 @@ namespace causeway {
 namespace {
 
 Napi::Value kvmApiVersion(const Napi::CallbackInfo& info) {
-  return number(info.Env(),
-                check(info.Env(), ioctl(toInt(info[0], "kvm"), KVM_GET_API_VERSION, 0), "KVM_GET_API_VERSION"));
+  return number(info.Env(), check(info.Env(), ioctl(toInt(info[0], "kvm"), KVM_GET_API_VERSION, 0),
+                                  "KVM_GET_API_VERSION"));
 }
 
 Napi::Value kvmCheckExtension(const Napi::CallbackInfo& info) {
   const int fd = toInt(info[0], "fd");
   const unsigned long capability = toU32(info[1], "capability");
-  return number(info.Env(), check(info.Env(), ioctl(fd, KVM_CHECK_EXTENSION, capability), "KVM_CHECK_EXTENSION"));
+  return number(info.Env(), check(info.Env(), ioctl(fd, KVM_CHECK_EXTENSION, capability),
+                                  "KVM_CHECK_EXTENSION"));
 }
 
 Napi::Value kvmCreateVm(const Napi::CallbackInfo& info) {
   const int kvm = toInt(info[0], "kvm");
-  return number(info.Env(), closeOnExec(info.Env(), ioctl(kvm, KVM_CREATE_VM, 0UL), "KVM_CREATE_VM"));
+  return number(info.Env(),
+                closeOnExec(info.Env(), ioctl(kvm, KVM_CREATE_VM, 0UL), "KVM_CREATE_VM"));
 }
 
 Napi::Value vmSetTssAddress(const Napi::CallbackInfo& info) {
@@ -39,7 +42,8 @@ Napi::Value vmSetTssAddress(const Napi::CallbackInfo& info) {
 
 Napi::Value vmSetIdentityMapAddress(const Napi::CallbackInfo& info) {
   __u64 gpa = toU64(info[1], "gpa");
-  check(info.Env(), ioctl(toInt(info[0], "vm"), KVM_SET_IDENTITY_MAP_ADDR, &gpa), "KVM_SET_IDENTITY_MAP_ADDR");
+  check(info.Env(), ioctl(toInt(info[0], "vm"), KVM_SET_IDENTITY_MAP_ADDR, &gpa),
+        "KVM_SET_IDENTITY_MAP_ADDR");
   return info.Env().Undefined();
 }
 
@@ -73,11 +77,12 @@ Napi::Value vmSetMemorySlot(const Napi::CallbackInfo& info) {
   region.memory_size = toU64(info[3], "sizeBytes");
   region.userspace_addr = toU64(info[4], "hva");
   region.flags = toFlag(info[5], "readonly") ? KVM_MEM_READONLY : 0;
-  check(info.Env(), ioctl(toInt(info[0], "vm"), KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
+  check(info.Env(), ioctl(toInt(info[0], "vm"), KVM_SET_USER_MEMORY_REGION, &region),
+        "KVM_SET_USER_MEMORY_REGION");
   return info.Env().Undefined();
 }
 
-// ---- interrupts --------------------------------------------------------------------------------------------------
+// ---- interrupts -------------------------------------------------------------------------------
 
 void packRoute(const Napi::Object& source, kvm_irq_routing_entry& entry) {
   entry.gsi = toU32(source.Get("gsi"), "gsi");
@@ -101,8 +106,10 @@ Napi::Value vmSetGsiRouting(const Napi::CallbackInfo& info) {
   const uint32_t count = routes.Length();
   Tailed<kvm_irq_routing> table(count * sizeof(kvm_irq_routing_entry));
   table->nr = count;
-  for (uint32_t i = 0; i < count; i++) packRoute(toObject(routes.Get(i), "route"), table->entries[i]);
-  check(info.Env(), ioctl(toInt(info[0], "vm"), KVM_SET_GSI_ROUTING, table.get()), "KVM_SET_GSI_ROUTING");
+  for (uint32_t i = 0; i < count; i++)
+    packRoute(toObject(routes.Get(i), "route"), table->entries[i]);
+  check(info.Env(), ioctl(toInt(info[0], "vm"), KVM_SET_GSI_ROUTING, table.get()),
+        "KVM_SET_GSI_ROUTING");
   return info.Env().Undefined();
 }
 
@@ -123,7 +130,9 @@ Napi::Value setIrqfd(const Napi::CallbackInfo& info, uint32_t flags) {
 }
 
 Napi::Value vmAssignIrqfd(const Napi::CallbackInfo& info) { return setIrqfd(info, 0); }
-Napi::Value vmDeassignIrqfd(const Napi::CallbackInfo& info) { return setIrqfd(info, KVM_IRQFD_FLAG_DEASSIGN); }
+Napi::Value vmDeassignIrqfd(const Napi::CallbackInfo& info) {
+  return setIrqfd(info, KVM_IRQFD_FLAG_DEASSIGN);
+}
 
 Napi::Value setIoeventfd(const Napi::CallbackInfo& info, uint32_t flags) {
   const Napi::Object source = toObject(info[1], "ioeventfd");
@@ -165,11 +174,11 @@ Napi::Value vmSignalMsi(const Napi::CallbackInfo& info) {
   request.address_lo = toU32(info[1], "addressLo");
   request.address_hi = toU32(info[2], "addressHi");
   request.data = toU32(info[3], "data");
-  return number(info.Env(),
-                check(info.Env(), ioctl(toInt(info[0], "vm"), KVM_SIGNAL_MSI, &request), "KVM_SIGNAL_MSI"));
+  return number(info.Env(), check(info.Env(), ioctl(toInt(info[0], "vm"), KVM_SIGNAL_MSI, &request),
+                                  "KVM_SIGNAL_MSI"));
 }
 
-// ---- devices and vCPUs -------------------------------------------------------------------------------------------
+// ---- devices and vCPUs ------------------------------------------------------------------------
 
 Napi::Value vmCreateDevice(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -201,7 +210,8 @@ Napi::Value kvmVfioDeleteFile(const Napi::CallbackInfo& info) {
 Napi::Value vmCreateVcpu(const Napi::CallbackInfo& info) {
   const unsigned long index = toU32(info[1], "index");
   const int vm = toInt(info[0], "vm");
-  return number(info.Env(), closeOnExec(info.Env(), ioctl(vm, KVM_CREATE_VCPU, index), "KVM_CREATE_VCPU"));
+  return number(info.Env(),
+                closeOnExec(info.Env(), ioctl(vm, KVM_CREATE_VCPU, index), "KVM_CREATE_VCPU"));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Layouts of the structs that TypeScript decodes: asserted here against the kernel's ABI, and reported so that a test
-// can compare TypeScript's own numbers with them.
+// Layouts of the structs that TypeScript decodes: asserted here against the kernel's ABI, and
+// reported so that a test can compare TypeScript's own numbers with them.
 
 #include <cstddef>
 
@@ -21,7 +21,8 @@ static_assert(sizeof(kvm_irq_routing_entry) == 48);
 static_assert(sizeof(kvm_msi) == 32);
 static_assert(sizeof(kvm_cpuid_entry2) == 40);
 static_assert(sizeof(kvm_msr_entry) == 16);
-static_assert(sizeof(vfio_device_info) == 20 || sizeof(vfio_device_info) == 24);  // grew padding after 6.1
+static_assert(sizeof(vfio_device_info) == 20 ||
+              sizeof(vfio_device_info) == 24);  // grew padding after 6.1
 static_assert(sizeof(vfio_region_info) == 32);
 static_assert(sizeof(vfio_irq_set) == 20);
 static_assert(sizeof(vfio_iommu_type1_info) == 20 || sizeof(vfio_iommu_type1_info) == 24);

@@ -65,7 +65,7 @@ void recordMapping(uint8_t* base, size_t sizeBytes) {
   shared.mappings[reinterpret_cast<uintptr_t>(base)] = std::make_shared<Mapping>(base, sizeBytes);
 }
 
-// ---- views -------------------------------------------------------------------------------------------------------
+// ---- views ------------------------------------------------------------------------------------
 
 struct EnvironmentViews::View {
   EnvironmentViews* owner;           // null once detached or the environment ended
@@ -76,15 +76,16 @@ struct EnvironmentViews::View {
 Napi::Value EnvironmentViews::view(uint64_t hva, uint64_t sizeBytes) {
   Napi::Env env(env_);
   if (sizeBytes > kMaxViewBytes) {
-    throw Napi::RangeError::New(env, "view: " + std::to_string(sizeBytes) +
-                                         " bytes; an ArrayBuffer holds at most 4 GiB, take several views");
+    throw Napi::RangeError::New(
+        env, "view: " + std::to_string(sizeBytes) +
+                 " bytes; an ArrayBuffer holds at most 4 GiB, take several views");
   }
   std::shared_ptr<Mapping> mapping = findMapping(hva, sizeBytes);
   if (mapping == nullptr) throwErrno(env, "view", EFAULT, {}, "not inside a recorded mapping");
   auto* const view = new View{this, mapping, nullptr};
   napi_value buffer = nullptr;
-  const napi_status status = napi_create_external_arraybuffer(env_, reinterpret_cast<void*>(hva), sizeBytes, finalize,
-                                                              view, &buffer);
+  const napi_status status = napi_create_external_arraybuffer(env_, reinterpret_cast<void*>(hva),
+                                                              sizeBytes, finalize, view, &buffer);
   if (status != napi_ok) {
     delete view;
     // Node gives a bare status here and no exception.
@@ -133,7 +134,7 @@ void EnvironmentViews::close() {
 
 namespace {
 
-// ---- mapping -----------------------------------------------------------------------------------------------------
+// ---- mapping ----------------------------------------------------------------------------------
 
 Napi::Value memfd(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -164,15 +165,17 @@ Napi::Value memfd(const Napi::CallbackInfo& info) {
   return number(env, fd);
 }
 
-uint8_t* mapAligned(Napi::Env env, int fd, off_t offset, size_t size, uint64_t align, uint64_t phase) {
+uint8_t* mapAligned(Napi::Env env, int fd, off_t offset, size_t size, uint64_t align,
+                    uint64_t phase) {
   // Reserve enough for any phase, place the mapping inside, return the rest.
   const size_t reserved = size + align;
-  void* const room = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const room =
+      mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) throwErrno(env, "mmap", errno, {}, "reserving room for alignment");
   const auto start = reinterpret_cast<uintptr_t>(room);
   const uintptr_t place = start + ((phase - start) & (align - 1));
-  void* const address = mmap(reinterpret_cast<void*>(place), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-                             offset);
+  void* const address = mmap(reinterpret_cast<void*>(place), size, PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_FIXED, fd, offset);
   if (address == MAP_FAILED) {
     const int error = errno;
     munmap(room, reserved);
@@ -185,7 +188,8 @@ uint8_t* mapAligned(Napi::Env env, int fd, off_t offset, size_t size, uint64_t a
 }
 
 Napi::Value recorded(Napi::Env env, uint8_t* base, size_t size) {
-  // A child of fork(2) would share pinned pages copy-on-write and could move them away from the device.
+  // A child of fork(2) would share pinned pages copy-on-write and could move them away from the
+  // device.
   if (madvise(base, size, MADV_DONTFORK) < 0) {
     const int error = errno;
     munmap(base, size);
@@ -210,8 +214,10 @@ Napi::Value map(const Napi::CallbackInfo& info) {
   const Napi::Object alignment = toObject(info[3], "alignment");
   const uint64_t align = toU64(alignment.Get("align"), "alignment.align");
   const uint64_t phase = toU64(alignment.Get("phase"), "alignment.phase");
-  if (align < pageSize() || (align & (align - 1)) != 0 || phase >= align || phase % pageSize() != 0) {
-    throwErrno(env, "mmap", EINVAL, {}, "alignment: align is a power of two, phase a page multiple below it");
+  if (align < pageSize() || (align & (align - 1)) != 0 || phase >= align ||
+      phase % pageSize() != 0) {
+    throwErrno(env, "mmap", EINVAL, {},
+               "alignment: align is a power of two, phase a page multiple below it");
   }
   return recorded(env, mapAligned(env, fd, offset, size, align, phase), size);
 }
@@ -220,7 +226,8 @@ Napi::Value mapAnonymous(const Napi::CallbackInfo& info) {
   const size_t asked = toU64(info[0], "sizeBytes");
   if (asked == 0) throwErrno(info.Env(), "mmap", EINVAL, {}, "size 0");
   const size_t size = (asked + pageSize() - 1) & ~(pageSize() - 1);
-  void* const address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const address =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address == MAP_FAILED) throwErrno(info.Env(), "mmap", errno);
   return recorded(info.Env(), static_cast<uint8_t*>(address), size);
 }
@@ -231,7 +238,8 @@ Napi::Value view(const Napi::CallbackInfo& info) {
 
 Napi::Value unmap(const Napi::CallbackInfo& info) {
   const uint64_t hva = toU64(info[0], "hva");
-  // Another thread may have asked before: then there is no record, yet this thread's views still are to be detached.
+  // Another thread may have asked before: then there is no record, yet this thread's views still
+  // are to be detached.
   environmentOf(info.Env()).views.detach(reinterpret_cast<uint8_t*>(hva));
   forgetVcpuRun(hva);
   std::shared_ptr<Mapping> last;  // munmaps outside the lock
@@ -245,11 +253,12 @@ Napi::Value unmap(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// ---- device memory -----------------------------------------------------------------------------------------------
+// ---- device memory ----------------------------------------------------------------------------
 
-// A BAR that the device revoked (memory decode off, D3, reset) raises SIGBUS. The handler forgives only accesses that
-// announced themselves here. Initial-exec, because a signal handler must not allocate thread-local storage; volatile,
-// because the compiler sees nobody who reads it between the two stores around the access.
+// A BAR that the device revoked (memory decode off, D3, reset) raises SIGBUS. The handler forgives
+// only accesses that announced themselves here. Initial-exec, because a signal handler must not
+// allocate thread-local storage; volatile, because the compiler sees nobody who reads it between
+// the two stores around the access.
 __attribute__((tls_model("initial-exec"))) thread_local sigjmp_buf* volatile armed = nullptr;
 struct sigaction previousAction;
 
@@ -260,14 +269,15 @@ void onBusError(int signal, siginfo_t* details, void* context) {
   } else if (previousAction.sa_handler != SIG_DFL && previousAction.sa_handler != SIG_IGN) {
     previousAction.sa_handler(signal);
   } else {
-    sigaction(SIGBUS, &previousAction, nullptr);  // the access is repeated and kills, as it would without us
+    sigaction(SIGBUS, &previousAction,
+              nullptr);  // the access is repeated and kills, as it would without us
   }
 }
 
 void catchBusErrors() {
   static std::once_flag once;
   std::call_once(once, [] {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = onBusError;
     // The mask is not saved by sigsetjmp below, so SIGBUS must not be blocked while it is handled.
     action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
@@ -277,7 +287,8 @@ void catchBusErrors() {
 }
 
 // No object with a destructor may live in here: siglongjmp skips it.
-__attribute__((noinline)) bool accessOnce(volatile void* address, uint32_t width, bool write, uint64_t* value) {
+__attribute__((noinline)) bool accessOnce(volatile void* address, uint32_t width, bool write,
+                                          uint64_t* value) {
   sigjmp_buf jump;
   if (sigsetjmp(jump, 0) != 0) {
     armed = nullptr;
@@ -285,10 +296,12 @@ __attribute__((noinline)) bool accessOnce(volatile void* address, uint32_t width
   }
   armed = &jump;
   switch (width) {
-#define ACCESS(bytes, type)                                             \
-  case bytes:                                                           \
-    if (write) *static_cast<volatile type*>(address) = static_cast<type>(*value); \
-    else *value = *static_cast<volatile type*>(address);                \
+#define ACCESS(bytes, type)                                              \
+  case bytes:                                                            \
+    if (write)                                                           \
+      *static_cast<volatile type*>(address) = static_cast<type>(*value); \
+    else                                                                 \
+      *value = *static_cast<volatile type*>(address);                    \
     break;
     ACCESS(1, uint8_t)
     ACCESS(2, uint16_t)
@@ -308,7 +321,8 @@ Napi::Value access(const Napi::CallbackInfo& info, bool write) {
   const uint64_t address = toU64(info[0], "hva") + toU64(info[1], "offset");
   const uint32_t width = toU32(info[2], "width");
   uint64_t value = write ? toBits64(info[3], "value") : 0;
-  if (width != 1 && width != 2 && width != 4 && width != 8) throwErrno(env, name, EINVAL, {}, "width");
+  if (width != 1 && width != 2 && width != 4 && width != 8)
+    throwErrno(env, name, EINVAL, {}, "width");
   // A misaligned access would not be a single one on the bus.
   if (address % width != 0) throwErrno(env, name, EINVAL, {}, "misaligned");
   const std::shared_ptr<Mapping> mapping = findMapping(address, width);

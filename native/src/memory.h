@@ -10,7 +10,8 @@
 
 namespace causeway {
 
-// munmaps when the last holder lets go: the record itself (until `unmap`) and every live view of any thread.
+// munmaps when the last holder lets go: the record itself (until `unmap`) and every live view of
+// any thread.
 struct Mapping {
   Mapping(uint8_t* address, size_t size) : base(address), sizeBytes(size) {}
   ~Mapping();

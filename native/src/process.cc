@@ -19,7 +19,8 @@ int limitOf(const Napi::Value& value) {
 }
 
 double toJs(rlim_t limit) {
-  return limit == RLIM_INFINITY ? std::numeric_limits<double>::infinity() : static_cast<double>(limit);
+  return limit == RLIM_INFINITY ? std::numeric_limits<double>::infinity()
+                                : static_cast<double>(limit);
 }
 
 rlim_t fromJs(const Napi::Value& value, const char* what) {
@@ -29,7 +30,8 @@ rlim_t fromJs(const Napi::Value& value, const char* what) {
 
 Napi::Value resourceLimit(const Napi::CallbackInfo& info) {
   rlimit limit{};
-  check(info.Env(), getrlimit(static_cast<__rlimit_resource>(limitOf(info[0])), &limit), "getrlimit");
+  check(info.Env(), getrlimit(static_cast<__rlimit_resource>(limitOf(info[0])), &limit),
+        "getrlimit");
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("soft", toJs(limit.rlim_cur));
   result.Set("hard", toJs(limit.rlim_max));
@@ -38,7 +40,8 @@ Napi::Value resourceLimit(const Napi::CallbackInfo& info) {
 
 Napi::Value setResourceLimit(const Napi::CallbackInfo& info) {
   const rlimit limit{fromJs(info[1], "soft"), fromJs(info[2], "hard")};
-  check(info.Env(), setrlimit(static_cast<__rlimit_resource>(limitOf(info[0])), &limit), "setrlimit");
+  check(info.Env(), setrlimit(static_cast<__rlimit_resource>(limitOf(info[0])), &limit),
+        "setrlimit");
   return info.Env().Undefined();
 }
 

@@ -12,48 +12,60 @@ namespace {
 
 struct Register64 {
   const char* name;
-  __u64 kvm_regs::*field;
+  __u64 kvm_regs::* field;
 };
 constexpr Register64 kGeneral[] = {
-    {"rax", &kvm_regs::rax}, {"rbx", &kvm_regs::rbx}, {"rcx", &kvm_regs::rcx},       {"rdx", &kvm_regs::rdx},
-    {"rsi", &kvm_regs::rsi}, {"rdi", &kvm_regs::rdi}, {"rsp", &kvm_regs::rsp},       {"rbp", &kvm_regs::rbp},
-    {"r8", &kvm_regs::r8},   {"r9", &kvm_regs::r9},   {"r10", &kvm_regs::r10},       {"r11", &kvm_regs::r11},
-    {"r12", &kvm_regs::r12}, {"r13", &kvm_regs::r13}, {"r14", &kvm_regs::r14},       {"r15", &kvm_regs::r15},
-    {"rip", &kvm_regs::rip}, {"rflags", &kvm_regs::rflags},
+    {"rax", &kvm_regs::rax}, {"rbx", &kvm_regs::rbx}, {"rcx", &kvm_regs::rcx},
+    {"rdx", &kvm_regs::rdx}, {"rsi", &kvm_regs::rsi}, {"rdi", &kvm_regs::rdi},
+    {"rsp", &kvm_regs::rsp}, {"rbp", &kvm_regs::rbp}, {"r8", &kvm_regs::r8},
+    {"r9", &kvm_regs::r9},   {"r10", &kvm_regs::r10}, {"r11", &kvm_regs::r11},
+    {"r12", &kvm_regs::r12}, {"r13", &kvm_regs::r13}, {"r14", &kvm_regs::r14},
+    {"r15", &kvm_regs::r15}, {"rip", &kvm_regs::rip}, {"rflags", &kvm_regs::rflags},
 };
 
 struct SegmentField {
   const char* name;
-  kvm_segment kvm_sregs::*field;
+  kvm_segment kvm_sregs::* field;
 };
 constexpr SegmentField kSegments[] = {
-    {"cs", &kvm_sregs::cs}, {"ds", &kvm_sregs::ds}, {"es", &kvm_sregs::es}, {"fs", &kvm_sregs::fs},
-    {"gs", &kvm_sregs::gs}, {"ss", &kvm_sregs::ss}, {"tr", &kvm_sregs::tr}, {"ldt", &kvm_sregs::ldt},
+    {"cs", &kvm_sregs::cs}, {"ds", &kvm_sregs::ds},   {"es", &kvm_sregs::es},
+    {"fs", &kvm_sregs::fs}, {"gs", &kvm_sregs::gs},   {"ss", &kvm_sregs::ss},
+    {"tr", &kvm_sregs::tr}, {"ldt", &kvm_sregs::ldt},
 };
 
 struct AttributeField {
   const char* name;
-  __u8 kvm_segment::*field;
+  __u8 kvm_segment::* field;
 };
 constexpr AttributeField kAttributes[] = {
-    {"type", &kvm_segment::type}, {"present", &kvm_segment::present}, {"dpl", &kvm_segment::dpl},
-    {"db", &kvm_segment::db},     {"s", &kvm_segment::s},             {"l", &kvm_segment::l},
-    {"g", &kvm_segment::g},       {"avl", &kvm_segment::avl},         {"unusable", &kvm_segment::unusable},
+    {"type", &kvm_segment::type},
+    {"present", &kvm_segment::present},
+    {"dpl", &kvm_segment::dpl},
+    {"db", &kvm_segment::db},
+    {"s", &kvm_segment::s},
+    {"l", &kvm_segment::l},
+    {"g", &kvm_segment::g},
+    {"avl", &kvm_segment::avl},
+    {"unusable", &kvm_segment::unusable},
 };
 
 struct TableField {
   const char* name;
-  kvm_dtable kvm_sregs::*field;
+  kvm_dtable kvm_sregs::* field;
 };
 constexpr TableField kTables[] = {{"gdt", &kvm_sregs::gdt}, {"idt", &kvm_sregs::idt}};
 
 struct ControlField {
   const char* name;
-  __u64 kvm_sregs::*field;
+  __u64 kvm_sregs::* field;
 };
 constexpr ControlField kControls[] = {
-    {"cr0", &kvm_sregs::cr0}, {"cr2", &kvm_sregs::cr2},   {"cr3", &kvm_sregs::cr3},
-    {"cr4", &kvm_sregs::cr4}, {"cr8", &kvm_sregs::cr8},   {"efer", &kvm_sregs::efer},
+    {"cr0", &kvm_sregs::cr0},
+    {"cr2", &kvm_sregs::cr2},
+    {"cr3", &kvm_sregs::cr3},
+    {"cr4", &kvm_sregs::cr4},
+    {"cr8", &kvm_sregs::cr8},
+    {"efer", &kvm_sregs::efer},
     {"apicBase", &kvm_sregs::apic_base},
 };
 
@@ -85,7 +97,8 @@ Napi::Value vcpuGetSregs(const Napi::CallbackInfo& info) {
     object.Set("base", bits64(env, segment.base));
     object.Set("limit", number(env, segment.limit));
     object.Set("selector", number(env, segment.selector));
-    for (const auto& attribute : kAttributes) object.Set(attribute.name, number(env, segment.*attribute.field));
+    for (const auto& attribute : kAttributes)
+      object.Set(attribute.name, number(env, segment.*attribute.field));
     result.Set(name, object);
   }
   for (const auto& [name, field] : kTables) {
@@ -108,7 +121,8 @@ Napi::Value vcpuSetSregs(const Napi::CallbackInfo& info) {
     segment.limit = toU32(object.Get("limit"), "segment limit");
     segment.selector = static_cast<__u16>(toU32(object.Get("selector"), "segment selector"));
     for (const auto& attribute : kAttributes) {
-      segment.*attribute.field = static_cast<__u8>(toU32(object.Get(attribute.name), attribute.name));
+      segment.*attribute.field =
+          static_cast<__u8>(toU32(object.Get(attribute.name), attribute.name));
     }
   }
   for (const auto& [name, field] : kTables) {
@@ -121,7 +135,7 @@ Napi::Value vcpuSetSregs(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// ---- CPUID -------------------------------------------------------------------------------------------------------
+// ---- CPUID ------------------------------------------------------------------------------------
 
 Napi::Value kvmGetSupportedCpuid(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -170,7 +184,7 @@ Napi::Value vcpuSetCpuid(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// ---- MSRs --------------------------------------------------------------------------------------------------------
+// ---- MSRs -------------------------------------------------------------------------------------
 
 // The kernel stops at the first MSR that it does not take and returns how many went well.
 void checkMsrs(Napi::Env env, int done, kvm_msrs* msrs, const char* syscall) {
@@ -188,7 +202,8 @@ Napi::Value vcpuGetMsrs(const Napi::CallbackInfo& info) {
   Tailed<kvm_msrs> msrs(count * sizeof(kvm_msr_entry));
   msrs->nmsrs = count;
   for (uint32_t i = 0; i < count; i++) msrs->entries[i].index = toU32(indices.Get(i), "MSR index");
-  checkMsrs(env, ioctl(toInt(info[0], "vcpu"), KVM_GET_MSRS, msrs.get()), msrs.get(), "KVM_GET_MSRS");
+  checkMsrs(env, ioctl(toInt(info[0], "vcpu"), KVM_GET_MSRS, msrs.get()), msrs.get(),
+            "KVM_GET_MSRS");
   Napi::Array result = Napi::Array::New(env, count);
   for (uint32_t i = 0; i < count; i++) {
     Napi::Object object = Napi::Object::New(env);
@@ -209,7 +224,8 @@ Napi::Value vcpuSetMsrs(const Napi::CallbackInfo& info) {
     msrs->entries[i].index = toU32(object.Get("index"), "MSR index");
     msrs->entries[i].data = toBits64(object.Get("value"), "MSR value");
   }
-  checkMsrs(info.Env(), ioctl(toInt(info[0], "vcpu"), KVM_SET_MSRS, msrs.get()), msrs.get(), "KVM_SET_MSRS");
+  checkMsrs(info.Env(), ioctl(toInt(info[0], "vcpu"), KVM_SET_MSRS, msrs.get()), msrs.get(),
+            "KVM_SET_MSRS");
   return info.Env().Undefined();
 }
 

@@ -20,11 +20,13 @@
 namespace causeway {
 namespace {
 
-// Not SIGUSR1 (Node's debugger) nor SIGPROF (V8's profiler); glibc keeps the first two realtime signals to itself.
+// Not SIGUSR1 (Node's debugger) nor SIGPROF (V8's profiler); glibc keeps the first two realtime
+// signals to itself.
 int kickSignal() { return SIGRTMIN + 6; }
 
-// `state`: bit 0 says that `thread` is inside KVM_RUN; the rest counts kickers that are about to signal it.
-// A thread leaves only when no kicker is left, so a signal never goes to a thread that ended.
+// `state`: bit 0 says that `thread` is inside KVM_RUN; the rest counts kickers that are about to
+// signal it. A thread leaves only when no kicker is left, so a signal never goes to a thread that
+// ended.
 struct Vcpu {
   explicit Vcpu(kvm_run* page) : run(page) {}
   kvm_run* const run;  // valid while the registry lists this vCPU
@@ -46,7 +48,8 @@ struct Vcpu {
 
   void kick() {
     __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    // Either this sees the thread inside and signals it, or the thread enters later and KVM sees immediate_exit.
+    // Either this sees the thread inside and signals it, or the thread enters later and KVM sees
+    // immediate_exit.
     std::atomic_thread_fence(std::memory_order_seq_cst);
     uint32_t seen = state.load();
     do {
@@ -63,7 +66,8 @@ struct Vcpu {
 struct Registry {
   std::mutex mutex;
   std::map<int, std::shared_ptr<Vcpu>> vcpus;  // by fd
-  std::atomic<uint64_t> version{1};            // moves with every change, so that threads can cache their vCPU
+  std::atomic<uint64_t> version{
+      1};  // moves with every change, so that threads can cache their vCPU
   std::atomic<bool> exiting{false};
 };
 
@@ -77,7 +81,7 @@ void onKick(int) {}
 void installKickSignal() {
   static std::once_flag once;
   std::call_once(once, [] {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = onKick;
     action.sa_flags = SA_ONSTACK;  // and not SA_RESTART: KVM_RUN must return EINTR
     sigemptyset(&action.sa_mask);
@@ -85,7 +89,8 @@ void installKickSignal() {
   });
 }
 
-// The vCPU of the last call on this thread: a lookup costs one load as long as no vCPU comes or goes.
+// The vCPU of the last call on this thread: a lookup costs one load as long as no vCPU comes or
+// goes.
 struct Cache {
   uint64_t version = 0;
   int fd = -1;
@@ -141,7 +146,8 @@ Napi::Value vcpuKick(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// The process is about to exit: Node joins its workers first, and a worker inside a guest would never come back.
+// The process is about to exit: Node joins its workers first, and a worker inside a guest would
+// never come back.
 Napi::Value stopAllVcpus(const Napi::CallbackInfo& info) {
   Registry& shared = registry();
   const std::lock_guard<std::mutex> lock(shared.mutex);
@@ -154,7 +160,8 @@ Napi::Value vcpuMapRun(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int kvm = toInt(info[0], "kvm");
   const int vcpu = toInt(info[1], "vcpu");
-  const auto size = static_cast<size_t>(check(env, ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"));
+  const auto size = static_cast<size_t>(
+      check(env, ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"));
   void* const address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
   if (address == MAP_FAILED) throwErrno(env, "mmap", errno, {}, "kvm_run");
   madvise(address, size, MADV_DONTFORK);
@@ -193,7 +200,8 @@ void forgetVcpuFd(int fd) {
 }
 
 void forgetVcpuRun(uint64_t hva) {
-  forget([hva](const auto& entry) { return reinterpret_cast<uintptr_t>(entry.second->run) == hva; });
+  forget(
+      [hva](const auto& entry) { return reinterpret_cast<uintptr_t>(entry.second->run) == hva; });
 }
 
 void exposeVcpu(Napi::Object exports) {

@@ -1,4 +1,5 @@
-// VFIO: container, group and device. Structures with capability chains go to TypeScript as raw bytes.
+// VFIO: container, group and device. Structures with capability chains go to TypeScript as raw
+// bytes.
 #include <sys/ioctl.h>
 
 #include <algorithm>
@@ -13,7 +14,8 @@ namespace {
 
 Napi::Value vfioApiVersion(const Napi::CallbackInfo& info) {
   return number(info.Env(),
-                check(info.Env(), ioctl(toInt(info[0], "container"), VFIO_GET_API_VERSION), "VFIO_GET_API_VERSION"));
+                check(info.Env(), ioctl(toInt(info[0], "container"), VFIO_GET_API_VERSION),
+                      "VFIO_GET_API_VERSION"));
 }
 
 Napi::Value vfioCheckExtension(const Napi::CallbackInfo& info) {
@@ -28,9 +30,11 @@ Napi::Value vfioSetIommu(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// An INFO ioctl with too small a buffer succeeds, leaves the capabilities out and says in argsz how much it needs.
+// An INFO ioctl with too small a buffer succeeds, leaves the capabilities out and says in argsz how
+// much it needs.
 template <typename Info, typename Prepare>
-Napi::Value queryInfo(Napi::Env env, int fd, unsigned long request, const char* name, Prepare prepare) {
+Napi::Value queryInfo(Napi::Env env, int fd, unsigned long request, const char* name,
+                      Prepare prepare) {
   size_t room = sizeof(Info) + 256;
   for (int attempt = 0;; attempt++) {
     Tailed<Info> info(room - sizeof(Info));
@@ -44,25 +48,29 @@ Napi::Value queryInfo(Napi::Env env, int fd, unsigned long request, const char* 
 }
 
 Napi::Value vfioIommuInfo(const Napi::CallbackInfo& info) {
-  return queryInfo<vfio_iommu_type1_info>(info.Env(), toInt(info[0], "container"), VFIO_IOMMU_GET_INFO,
-                                          "VFIO_IOMMU_GET_INFO", [](vfio_iommu_type1_info&) {});
+  return queryInfo<vfio_iommu_type1_info>(info.Env(), toInt(info[0], "container"),
+                                          VFIO_IOMMU_GET_INFO, "VFIO_IOMMU_GET_INFO",
+                                          [](vfio_iommu_type1_info&) {});
 }
 
 Napi::Value vfioGroupStatus(const Napi::CallbackInfo& info) {
   vfio_group_status status{};
   status.argsz = sizeof status;
-  check(info.Env(), ioctl(toInt(info[0], "group"), VFIO_GROUP_GET_STATUS, &status), "VFIO_GROUP_GET_STATUS");
+  check(info.Env(), ioctl(toInt(info[0], "group"), VFIO_GROUP_GET_STATUS, &status),
+        "VFIO_GROUP_GET_STATUS");
   return number(info.Env(), status.flags);
 }
 
 Napi::Value vfioGroupSetContainer(const Napi::CallbackInfo& info) {
   int32_t container = toInt(info[1], "container");
-  check(info.Env(), ioctl(toInt(info[0], "group"), VFIO_GROUP_SET_CONTAINER, &container), "VFIO_GROUP_SET_CONTAINER");
+  check(info.Env(), ioctl(toInt(info[0], "group"), VFIO_GROUP_SET_CONTAINER, &container),
+        "VFIO_GROUP_SET_CONTAINER");
   return info.Env().Undefined();
 }
 
 Napi::Value vfioGroupUnsetContainer(const Napi::CallbackInfo& info) {
-  check(info.Env(), ioctl(toInt(info[0], "group"), VFIO_GROUP_UNSET_CONTAINER), "VFIO_GROUP_UNSET_CONTAINER");
+  check(info.Env(), ioctl(toInt(info[0], "group"), VFIO_GROUP_UNSET_CONTAINER),
+        "VFIO_GROUP_UNSET_CONTAINER");
   return info.Env().Undefined();
 }
 
@@ -72,7 +80,7 @@ Napi::Value vfioGroupGetDevice(const Napi::CallbackInfo& info) {
   return number(info.Env(), closeOnExec(info.Env(), fd, "VFIO_GROUP_GET_DEVICE_FD"));
 }
 
-// ---- device ------------------------------------------------------------------------------------------------------
+// ---- device -----------------------------------------------------------------------------------
 
 Napi::Value vfioDeviceInfo(const Napi::CallbackInfo& info) {
   return queryInfo<vfio_device_info>(info.Env(), toInt(info[0], "device"), VFIO_DEVICE_GET_INFO,
@@ -81,8 +89,8 @@ Napi::Value vfioDeviceInfo(const Napi::CallbackInfo& info) {
 
 Napi::Value vfioRegionInfo(const Napi::CallbackInfo& info) {
   const uint32_t index = toU32(info[1], "index");
-  return queryInfo<vfio_region_info>(info.Env(), toInt(info[0], "device"), VFIO_DEVICE_GET_REGION_INFO,
-                                     "VFIO_DEVICE_GET_REGION_INFO",
+  return queryInfo<vfio_region_info>(info.Env(), toInt(info[0], "device"),
+                                     VFIO_DEVICE_GET_REGION_INFO, "VFIO_DEVICE_GET_REGION_INFO",
                                      [index](vfio_region_info& region) { region.index = index; });
 }
 
@@ -90,7 +98,8 @@ Napi::Value vfioIrqInfo(const Napi::CallbackInfo& info) {
   vfio_irq_info irq{};
   irq.argsz = sizeof irq;
   irq.index = toU32(info[1], "index");
-  check(info.Env(), ioctl(toInt(info[0], "device"), VFIO_DEVICE_GET_IRQ_INFO, &irq), "VFIO_DEVICE_GET_IRQ_INFO");
+  check(info.Env(), ioctl(toInt(info[0], "device"), VFIO_DEVICE_GET_IRQ_INFO, &irq),
+        "VFIO_DEVICE_GET_IRQ_INFO");
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("flags", number(info.Env(), irq.flags));
   result.Set("count", number(info.Env(), irq.count));
@@ -115,7 +124,8 @@ Napi::Value vfioSetIrqs(const Napi::CallbackInfo& info) {
   if (data.IsNull()) {
     flags |= VFIO_IRQ_SET_DATA_NONE;
   } else {
-    const auto type = data.IsTypedArray() ? data.As<Napi::TypedArray>().TypedArrayType() : napi_float64_array;
+    const auto type =
+        data.IsTypedArray() ? data.As<Napi::TypedArray>().TypedArrayType() : napi_float64_array;
     if (type == napi_uint8_array) {
       flags |= VFIO_IRQ_SET_DATA_BOOL;
     } else if (type == napi_int32_array) {
@@ -133,7 +143,8 @@ Napi::Value vfioSetIrqs(const Napi::CallbackInfo& info) {
   request->index = toU32(source.Get("index"), "index");
   request->start = toU32(source.Get("start"), "start");
   request->count = toU32(source.Get("count"), "count");
-  if (payloadBytes > 0) std::memcpy(request.at(offsetof(vfio_irq_set, data)), payload, payloadBytes);
+  if (payloadBytes > 0)
+    std::memcpy(request.at(offsetof(vfio_irq_set, data)), payload, payloadBytes);
   const int result = ioctl(toInt(info[0], "device"), VFIO_DEVICE_SET_IRQS, request.get());
   return number(env, check(env, result, "VFIO_DEVICE_SET_IRQS"));
 }
@@ -160,8 +171,8 @@ Napi::Value vfioHotResetInfo(const Napi::CallbackInfo& info) {
       }
       throwErrno(env, "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", error);
     }
-    const size_t used =
-        sizeof(vfio_pci_hot_reset_info) + std::min(list->count, room) * sizeof(vfio_pci_dependent_device);
+    const size_t used = sizeof(vfio_pci_hot_reset_info) +
+                        std::min(list->count, room) * sizeof(vfio_pci_dependent_device);
     return bytes(env, list.get(), used);
   }
 }
@@ -180,7 +191,8 @@ Napi::Value vfioHotReset(const Napi::CallbackInfo& info) {
 
 Napi::Value vfioDeviceFeature(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+  if (!info[2].IsTypedArray() ||
+      info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
     throw Napi::TypeError::New(env, "payload: expected a Uint8Array");
   }
   auto payload = info[2].As<Napi::Uint8Array>();
@@ -189,12 +201,13 @@ Napi::Value vfioDeviceFeature(const Napi::CallbackInfo& info) {
   request->argsz = static_cast<__u32>(sizeof(vfio_device_feature) + size);
   request->flags = toU32(info[1], "flags");
   if (size > 0) std::memcpy(request->data, payload.Data(), size);
-  check(env, ioctl(toInt(info[0], "device"), VFIO_DEVICE_FEATURE, request.get()), "VFIO_DEVICE_FEATURE");
+  check(env, ioctl(toInt(info[0], "device"), VFIO_DEVICE_FEATURE, request.get()),
+        "VFIO_DEVICE_FEATURE");
   if (size > 0) std::memcpy(payload.Data(), request->data, size);
   return env.Undefined();
 }
 
-// ---- DMA ---------------------------------------------------------------------------------------------------------
+// ---- DMA --------------------------------------------------------------------------------------
 
 Napi::Value vfioMapDma(const Napi::CallbackInfo& info) {
   vfio_iommu_type1_dma_map request{};
@@ -203,7 +216,8 @@ Napi::Value vfioMapDma(const Napi::CallbackInfo& info) {
   request.vaddr = toU64(info[1], "hva");
   request.iova = toU64(info[2], "iova");
   request.size = toU64(info[3], "sizeBytes");
-  check(info.Env(), ioctl(toInt(info[0], "container"), VFIO_IOMMU_MAP_DMA, &request), "VFIO_IOMMU_MAP_DMA");
+  check(info.Env(), ioctl(toInt(info[0], "container"), VFIO_IOMMU_MAP_DMA, &request),
+        "VFIO_IOMMU_MAP_DMA");
   return info.Env().Undefined();
 }
 
@@ -212,7 +226,8 @@ Napi::Value vfioUnmapDma(const Napi::CallbackInfo& info) {
   request.argsz = sizeof request;
   request.iova = toU64(info[1], "iova");
   request.size = toU64(info[2], "sizeBytes");
-  check(info.Env(), ioctl(toInt(info[0], "container"), VFIO_IOMMU_UNMAP_DMA, &request), "VFIO_IOMMU_UNMAP_DMA");
+  check(info.Env(), ioctl(toInt(info[0], "container"), VFIO_IOMMU_UNMAP_DMA, &request),
+        "VFIO_IOMMU_UNMAP_DMA");
   return number(info.Env(), static_cast<double>(request.size));
 }
 

@@ -23,8 +23,9 @@ struct Watch {
   uint64_t pending;
 };
 
-// Everything that the epoll thread and the JavaScript threads share. The mutex is held whenever an fd is read or a
-// thread-safe function is called, so neither can be gone at that moment. Never destroyed: the thread is detached.
+// Everything that the epoll thread and the JavaScript threads share. The mutex is held whenever an
+// fd is read or a thread-safe function is called, so neither can be gone at that moment. Never
+// destroyed: the thread is detached.
 struct Hub {
   std::mutex mutex;
   int epoll = -1;
@@ -60,7 +61,8 @@ void serve() {
       watch.pending += count;
       bool& scheduled = shared.scheduled[watch.owner];
       if (!scheduled) {
-        scheduled = napi_call_threadsafe_function(watch.function, nullptr, napi_tsfn_nonblocking) == napi_ok;
+        scheduled = napi_call_threadsafe_function(watch.function, nullptr, napi_tsfn_nonblocking) ==
+                    napi_ok;
       }
     }
   }
@@ -78,11 +80,12 @@ void EnvironmentWatches::ensureFunction() {
   if (function_ != nullptr) return;
   Napi::Env env(env_);
   const Napi::String name = Napi::String::New(env, "causeway.watch");
-  napi_status status = napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
-                                                       onDelivery, &function_);
+  napi_status status = napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, nullptr,
+                                                       nullptr, this, onDelivery, &function_);
   NAPI_THROW_IF_FAILED_VOID(env, status);
   napi_unref_threadsafe_function(env_, function_);
-  // Cleanup hooks run in reverse order: this one before the hook with which Node frees the function.
+  // Cleanup hooks run in reverse order: this one before the hook with which Node frees the
+  // function.
   napi_add_env_cleanup_hook(env_, onClose, this);
 }
 
@@ -127,7 +130,8 @@ void EnvironmentWatches::unwatch(int fd) {
       Hub& shared = hub();
       const std::lock_guard<std::mutex> lock(shared.mutex);
       // Absent when another thread has closed the fd already.
-      if (shared.watches.erase(entry->first) > 0) epoll_ctl(shared.epoll, EPOLL_CTL_DEL, fd, nullptr);
+      if (shared.watches.erase(entry->first) > 0)
+        epoll_ctl(shared.epoll, EPOLL_CTL_DEL, fd, nullptr);
     }
     if (entry->second.keepAlive) keepAlive(-1);
     listeners_.erase(entry);
@@ -155,7 +159,8 @@ void EnvironmentWatches::deliver() {
     const napi_value argument = Napi::Number::New(env, static_cast<double>(count));
     const napi_value function = found->second.function.Value();
     const napi_value receiver = env.Undefined();
-    if (napi_call_function(env, receiver, function, 1, &argument, nullptr) == napi_pending_exception) {
+    if (napi_call_function(env, receiver, function, 1, &argument, nullptr) ==
+        napi_pending_exception) {
       // One listener's exception is an uncaught one; the other listeners still get their counts.
       napi_value exception;
       napi_get_and_clear_last_exception(env, &exception);
@@ -197,7 +202,8 @@ namespace {
 
 Napi::Value watchFd(const Napi::CallbackInfo& info) {
   const int fd = toInt(info[0], "fd");
-  if (!info[1].IsFunction()) throw Napi::TypeError::New(info.Env(), "listener: expected a function");
+  if (!info[1].IsFunction())
+    throw Napi::TypeError::New(info.Env(), "listener: expected a function");
   const bool keepsAlive = !info[2].IsUndefined() && toFlag(info[2], "keepAlive");
   environmentOf(info.Env()).watches.watch(fd, info[1].As<Napi::Function>(), keepsAlive);
   return info.Env().Undefined();

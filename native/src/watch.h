@@ -1,4 +1,5 @@
-// Watches of eventfds. One epoll thread serves the process; each environment has one thread-safe function.
+// Watches of eventfds. One epoll thread serves the process; each environment has one thread-safe
+// function.
 #pragma once
 
 #include <napi.h>
