@@ -58,6 +58,8 @@ export async function unpackedKernel(
 
   const scratch = scratchPlace(cacheDir);
   const raw = openSync(`${scratch.path}.raw`, 'wx+', 0o600);
+  // The name is not needed any more, and so nothing is left behind if this process is killed.
+  unlinkSync(`${scratch.path}.raw`);
   let lean: number | undefined;
   try {
     const size = await unpackPayload(image.fd, payload.offset, payload.sizeBytes, raw);
@@ -73,8 +75,8 @@ export async function unpackedKernel(
     throw new UnpackFailure(`its unpacked form could not be kept: ${(error as Error).message}`, { cause: error });
   } finally {
     closeSync(raw);
-    // After a rename the second one is gone already.
-    for (const suffix of ['.raw', '.elf']) rmSync(scratch.path + suffix, { force: true });
+    // After a rename it is gone already.
+    rmSync(`${scratch.path}.elf`, { force: true });
   }
 }
 

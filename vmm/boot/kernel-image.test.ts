@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -51,6 +52,22 @@ describe('prepareKernel on a bzImage', () => {
     expect(readdirSync(cacheDir()).filter((name) => name.startsWith('.'))).toEqual([]);
     first.close();
     second.close();
+  });
+
+  it.each([
+    ['xz', ['--check=crc32', '--x86', '--lzma2=preset=1', '-c']],
+    ['zstd', ['-1', '-qc']],
+    ['lz4', ['-l', '-qc']],
+  ])('unpacks %s with the size behind it, where there is such a command', async (command, args) => {
+    const elf = syntheticElf([{ gpa: 48 * MIB, bytes: code(5000) }]);
+    const packed = spawnSync(command, args, { input: elf });
+    if (packed.status !== 0) return expect(packed.error).toBeDefined();
+    const size = new Uint8Array(4);
+    writeLe(size, 0, 4, elf.length);
+    const path = file(syntheticBzImage(Buffer.concat([packed.stdout, size])));
+    const image = await prepareKernel(path, { unpack: true, cacheDir: join(dir, `cache-${command}`) });
+    expect(image).toMatchObject({ protocol: 'unpacked', entry: 48 * MIB, remark: undefined });
+    image.close();
   });
 
   it('does without a cache that cannot be written', async () => {
