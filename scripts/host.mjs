@@ -85,26 +85,49 @@ function apt(args) {
 }
 
 /**
- * Runs a program with this process's terminal and passes signals on to it.
+ * Runs a program with this process's output, in a process group of its own, and passes signals on to the whole group:
+ * what the program started must not outlive it, machines of the lab least of all.
  * Resolves with its exit code; a program that a signal ended gives 128 plus that signal's number, as in a shell.
+ * @param {{ limitMs?: number, env?: NodeJS.ProcessEnv, stdio?: import('node:child_process').StdioOptions }} options
+ *   `limitMs`: when it takes longer, the group is killed and the exit code is 124
  */
-export function runProgram(program, args, options = {}) {
-  const child = spawn(program, args, { cwd: ROOT, stdio: ['inherit', 'inherit', 'inherit'], ...options });
-  const listeners = ['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => {
-    const listener = () => {
-      // The terminal has sent Ctrl-C to the child as well: a second one would be taken for impatience.
-      if (signal === 'SIGINT' && process.stdin.isTTY) return;
-      child.kill(signal);
-    };
-    process.on(signal, listener);
-    return [signal, listener];
+export async function runProgram(program, args, { limitMs, ...options } = {}) {
+  const child = spawn(program, args, {
+    cwd: ROOT,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    detached: true,
+    ...options,
   });
-  return new Promise((resolve, reject) => {
+  const ended = new Promise((resolve, reject) => {
     child.on('error', (error) => reject(new Failure(`${program} does not start: ${error.message}`)));
     child.on('close', (code, signal) => resolve(code ?? 128 + (SIGNAL_NUMBER[signal] ?? 0)));
-  }).finally(() => {
-    for (const [signal, listener] of listeners) process.off(signal, listener);
   });
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  const pass = (signal) => signalGroup(child.pid, signal);
+  for (const signal of signals) process.on(signal, pass);
+  let late = false;
+  const limit =
+    limitMs &&
+    setTimeout(() => {
+      late = true;
+      signalGroup(child.pid, 'SIGKILL');
+    }, limitMs);
+  try {
+    const status = await ended;
+    return late ? 124 : status;
+  } finally {
+    clearTimeout(limit);
+    for (const signal of signals) process.off(signal, pass);
+    signalGroup(child.pid, 'SIGKILL');
+  }
+}
+
+function signalGroup(pid, signal) {
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // The group is gone already, or never came to be.
+  }
 }
 
 const SIGNAL_NUMBER = { SIGHUP: 1, SIGINT: 2, SIGABRT: 6, SIGKILL: 9, SIGSEGV: 11, SIGTERM: 15 };

@@ -2,7 +2,10 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT, runProgram } from './host.mjs';
+import { ROOT, runProgram, say } from './host.mjs';
+
+/** A test that loops cannot be stopped by vitest; beyond these times nothing but a defect can be the reason. */
+const LIMIT_MINUTES = { unit: 5, lab: 45 };
 
 /**
  * @param projects names of projects in vitest.config.ts, in the order to run them
@@ -43,8 +46,9 @@ async function runProject(project, args, reportFile) {
   const status = await runProgram(
     process.execPath,
     [vitest, 'run', '--project', project, '--passWithNoTests', '--reporter=default', `--reporter=${reporter}`, ...args],
-    { env: { ...process.env, CAUSEWAY_TEST_REPORT: reportFile } },
+    { env: { ...process.env, CAUSEWAY_TEST_REPORT: reportFile }, limitMs: LIMIT_MINUTES[project] * 60_000 },
   );
+  if (status === 124) say(`the ${project} tests did not end within ${LIMIT_MINUTES[project]} minutes`);
   if (!existsSync(reportFile)) return { passed: 0, failed: 0, skipped: [], status: status || 1 };
   return { ...JSON.parse(readFileSync(reportFile, 'utf8')), status };
 }

@@ -14,6 +14,8 @@ export interface SourceFile {
   readonly lines: number;
   /** Files of the repository that it imports, types included, relative to the repository. */
   readonly imports: readonly string[];
+  /** Those of them that remain when types are erased. */
+  readonly loads: readonly string[];
 }
 
 /** Every `.ts` and `.mjs` file that is not generated. */
@@ -23,7 +25,9 @@ export function sourceFiles(folder: string = ROOT): SourceFile[] {
     if (entry.isDirectory()) return SKIPPED.has(entry.name) ? [] : sourceFiles(path);
     if (!/\.(ts|mts|mjs)$/.test(entry.name)) return [];
     const text = readFileSync(path, 'utf8');
-    return [{ path: relative(ROOT, path), text, lines: text.split('\n').length - 1, imports: importsOf(path, text) }];
+    const lines = text.split('\n').length - 1;
+    const loads = importsOf(path, text.replaceAll(/\b(import|export) type [^;]*;/g, ''));
+    return [{ path: relative(ROOT, path), text, lines, imports: importsOf(path, text), loads }];
   });
 }
 

@@ -64,8 +64,8 @@ function areApart(a: string, b: string): boolean {
   return a !== b && !a.startsWith(`${b}/`) && !b.startsWith(`${a}/`);
 }
 
-test('no files import each other in a circle', () => {
-  const graph = new Map(files.map(({ path, imports }) => [path, new Set(imports)]));
+test('no files load each other in a circle', () => {
+  const graph = new Map(files.map(({ path, loads }) => [path, new Set(loads)]));
   expect(findCycles(graph).map((cycle) => cycle.join(' -> '))).toEqual([]);
 });
 
