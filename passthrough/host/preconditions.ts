@@ -14,6 +14,7 @@ import {
   tokenRequired,
 } from '../vfio/errors.ts';
 import { nearMatches, normaliseBdf } from './bdf.ts';
+import { bindCommand } from './binding.ts';
 import { findHolders } from './holders.ts';
 import { type HostDevice, isBridge, listDevices, readDevice, readText } from './sysfs.ts';
 import { blockingMembers, isVfioDriver } from './viability.ts';
@@ -136,7 +137,7 @@ function notBound({ bdf, driver }: HostDevice): CausewayError {
   return new CausewayError(
     'DEVICE_NOT_BOUND',
     driver ? `${bdf} is still on its host driver ${driver}` : `${bdf} is on no driver, and not on vfio-pci`,
-    { bdf, path: `/sys/bus/pci/devices/${bdf}/driver`, hint: `causeway bind ${bdf}` },
+    { bdf, path: `/sys/bus/pci/devices/${bdf}/driver`, hint: bindCommand(bdf, driver !== undefined) },
   );
 }
 

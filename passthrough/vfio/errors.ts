@@ -3,6 +3,7 @@ import type { HostBdf, HostFiles, Process } from '../../native/types.ts';
 import { CausewayError, hasErrno } from '../../vmm/base/errors.ts';
 import type { Range } from '../../vmm/base/ranges.ts';
 import { formatSize, hex } from '../../vmm/base/units.ts';
+import { bindCommand } from '../host/binding.ts';
 import { describeHolders } from '../host/holders.ts';
 import { blockingMembers } from '../host/viability.ts';
 
@@ -46,7 +47,7 @@ export function groupOpenError(files: HostFiles, cause: unknown, { bdf, group }:
     cause,
     bdf,
     path,
-    hint: `bind it to vfio-pci: causeway bind ${bdf}`,
+    hint: bindCommand(bdf, true),
   });
 }
 
@@ -184,7 +185,7 @@ export function deviceOpenError(cause: unknown, { bdf, group }: Grouped): Causew
     return new CausewayError('DEVICE_NOT_BOUND', `${bdf}: IOMMU group ${group} has no such device on vfio-pci`, {
       cause,
       bdf,
-      hint: `bind it: causeway bind ${bdf}`,
+      hint: bindCommand(bdf, true),
     });
   }
   return new CausewayError('DEVICE_UNSUPPORTED', `${bdf}: VFIO cannot open the device`, {
