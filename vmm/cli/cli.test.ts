@@ -138,7 +138,7 @@ test('on a terminal: raw mode, escape keys, terminal given back', async () => {
   expect(world.vm.typed.join('')).toBe('a\x03\x01b');
   expect(world.vm.calls).toEqual(['start', 'powerButton', 'close']);
   expect(world.stdin.raw).toEqual([true, false]);
-  expect(world.stderr.text.match(/Ctrl-A x quits.*\r\n/g)).toHaveLength(2);
+  expect(world.stderr.text.match(/Ctrl-A x quits/g)).toHaveLength(2);
 });
 
 test.each<[NodeJS.Signals, number]>([

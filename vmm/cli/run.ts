@@ -42,7 +42,6 @@ class Run {
   readonly #options: RunOptions;
   readonly #stop: StopRequest;
   readonly #world: RunWorld;
-  #raw = false;
 
   constructor(vm: Vm, options: RunOptions, stop: StopRequest, world: RunWorld) {
     this.#vm = vm;
@@ -77,15 +76,13 @@ class Run {
     const unsubscribe = this.#vm.serial.onData((bytes) => void output.write(bytes));
     const onBroken = (): void => this.#stop.request({ exitCode: EXIT_CODE.interrupted });
     output.on('error', onBroken);
-    this.#raw = stdin.isTTY === true;
-    if (this.#raw) this.#tell(ESCAPE_HELP);
+    if (stdin.isTTY) this.#tell(ESCAPE_HELP);
     const disconnectInput = connectInput(stdin, {
       type: (bytes) => this.#vm.serial.write(bytes),
       command: (command) => this.#obey(command),
     });
     return () => {
       disconnectInput();
-      this.#raw = false;
       unsubscribe();
     };
   }
@@ -104,9 +101,8 @@ class Run {
   }
 
   #tell(message: string): void {
-    // In raw mode a newline does not return the carriage.
-    const end = this.#raw ? '\r\n' : '\n';
-    this.#world.stderr.write(`causeway: ${message.replaceAll('\n', end)}${end}`);
+    // Node's raw mode leaves the terminal's output processing on, so that a newline still returns the carriage.
+    this.#world.stderr.write(`causeway: ${message}\n`);
   }
 }
 
