@@ -210,8 +210,11 @@ export interface Memory {
   memfd(name: string, sizeBytes: number, hugePageBytes: number): Fd;
   /** MAP_SHARED mapping of a file or device, read-write, MADV_DONTFORK. The addon keeps a record of it. */
   map(fd: Fd, offset: number, sizeBytes: number, alignment?: MapAlignment): Hva;
-  /** Anonymous private memory, zeroed, read-write. */
-  mapAnonymous(sizeBytes: number): Hva;
+  /**
+   * Anonymous private memory, zeroed, read-write, MADV_DONTFORK. With an alignment the kernel is also asked for
+   * transparent huge pages.
+   */
+  mapAnonymous(sizeBytes: number, alignment?: MapAlignment): Hva;
   /**
    * An ArrayBuffer over part of a recorded mapping, at most 4 GiB. Only for RAM and for `kvm_run` pages, never for
    * device BARs: JS promises nothing about access width.

@@ -66,9 +66,9 @@ export class FakeMemory implements Memory {
     return this.place(sizeBytes, file.label, offset, file, alignment);
   }
 
-  mapAnonymous(sizeBytes: number): Hva {
+  mapAnonymous(sizeBytes: number, alignment?: MapAlignment): Hva {
     if (sizeBytes <= 0) throw kernelError('mmap', 'EINVAL');
-    return this.place(sizeBytes, 'anonymous', 0, undefined);
+    return this.place(sizeBytes, 'anonymous', 0, undefined, alignment);
   }
 
   private place(

@@ -165,8 +165,30 @@ Napi::Value memfd(const Napi::CallbackInfo& info) {
   return number(env, fd);
 }
 
-uint8_t* mapAligned(Napi::Env env, int fd, off_t offset, size_t size, uint64_t align,
-                    uint64_t phase) {
+// What is mapped: a file, or with fd -1 anonymous memory.
+struct Source {
+  int flags;
+  int fd;
+  off_t offset;
+};
+
+uint8_t* mapAnywhere(Napi::Env env, size_t size, const Source& source) {
+  void* const address =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, source.flags, source.fd, source.offset);
+  if (address == MAP_FAILED) throwErrno(env, "mmap", errno);
+  return static_cast<uint8_t*>(address);
+}
+
+// `alignment` is the MapAlignment of types.ts.
+uint8_t* mapAligned(Napi::Env env, size_t size, const Source& source,
+                    const Napi::Object& alignment) {
+  const uint64_t align = toU64(alignment.Get("align"), "alignment.align");
+  const uint64_t phase = toU64(alignment.Get("phase"), "alignment.phase");
+  if (align < pageSize() || (align & (align - 1)) != 0 || phase >= align ||
+      phase % pageSize() != 0) {
+    throwErrno(env, "mmap", EINVAL, {},
+               "alignment: align is a power of two, phase a page multiple below it");
+  }
   // Reserve enough for any phase, place the mapping inside, return the rest.
   const size_t reserved = size + align;
   void* const room =
@@ -175,7 +197,7 @@ uint8_t* mapAligned(Napi::Env env, int fd, off_t offset, size_t size, uint64_t a
   const auto start = reinterpret_cast<uintptr_t>(room);
   const uintptr_t place = start + ((phase - start) & (align - 1));
   void* const address = mmap(reinterpret_cast<void*>(place), size, PROT_READ | PROT_WRITE,
-                             MAP_SHARED | MAP_FIXED, fd, offset);
+                             source.flags | MAP_FIXED, source.fd, source.offset);
   if (address == MAP_FAILED) {
     const int error = errno;
     munmap(room, reserved);
@@ -199,37 +221,33 @@ Napi::Value recorded(Napi::Env env, uint8_t* base, size_t size) {
   return number(env, static_cast<double>(reinterpret_cast<uintptr_t>(base)));
 }
 
+// Whole pages; the size that is asked for must not be 0.
+size_t toPages(Napi::Env env, uint64_t asked) {
+  if (asked == 0) throwErrno(env, "mmap", EINVAL, {}, "size 0");
+  return (asked + pageSize() - 1) & ~(pageSize() - 1);
+}
+
 Napi::Value map(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int fd = toInt(info[0], "fd");
   const auto offset = static_cast<off_t>(toU64(info[1], "offset"));
-  const size_t asked = toU64(info[2], "sizeBytes");
-  if (asked == 0) throwErrno(env, "mmap", EINVAL, {}, "size 0");
-  const size_t size = (asked + pageSize() - 1) & ~(pageSize() - 1);
-  if (info[3].IsUndefined()) {
-    void* const address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
-    if (address == MAP_FAILED) throwErrno(env, "mmap", errno);
-    return recorded(env, static_cast<uint8_t*>(address), size);
-  }
-  const Napi::Object alignment = toObject(info[3], "alignment");
-  const uint64_t align = toU64(alignment.Get("align"), "alignment.align");
-  const uint64_t phase = toU64(alignment.Get("phase"), "alignment.phase");
-  if (align < pageSize() || (align & (align - 1)) != 0 || phase >= align ||
-      phase % pageSize() != 0) {
-    throwErrno(env, "mmap", EINVAL, {},
-               "alignment: align is a power of two, phase a page multiple below it");
-  }
-  return recorded(env, mapAligned(env, fd, offset, size, align, phase), size);
+  const size_t size = toPages(env, toU64(info[2], "sizeBytes"));
+  const Source source{MAP_SHARED, fd, offset};
+  uint8_t* const base = info[3].IsUndefined()
+                            ? mapAnywhere(env, size, source)
+                            : mapAligned(env, size, source, toObject(info[3], "alignment"));
+  return recorded(env, base, size);
 }
 
 Napi::Value mapAnonymous(const Napi::CallbackInfo& info) {
-  const size_t asked = toU64(info[0], "sizeBytes");
-  if (asked == 0) throwErrno(info.Env(), "mmap", EINVAL, {}, "size 0");
-  const size_t size = (asked + pageSize() - 1) & ~(pageSize() - 1);
-  void* const address =
-      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address == MAP_FAILED) throwErrno(info.Env(), "mmap", errno);
-  return recorded(info.Env(), static_cast<uint8_t*>(address), size);
+  const Napi::Env env = info.Env();
+  const size_t size = toPages(env, toU64(info[0], "sizeBytes"));
+  const Source source{MAP_PRIVATE | MAP_ANONYMOUS, -1, 0};
+  if (info[1].IsUndefined()) return recorded(env, mapAnywhere(env, size, source), size);
+  uint8_t* const base = mapAligned(env, size, source, toObject(info[1], "alignment"));
+  // A wish: a kernel without transparent huge pages answers EINVAL and gives small ones.
+  madvise(base, size, MADV_HUGEPAGE);
+  return recorded(env, base, size);
 }
 
 Napi::Value view(const Napi::CallbackInfo& info) {

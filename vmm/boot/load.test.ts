@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Fd, FileDescriptors, Hva, Memory, SystemRegisters } from '../../native/types.ts';
+import { FakeKernel } from '../../native/fake/fake-kernel.ts';
+import type { SystemRegisters } from '../../native/types.ts';
 import { alignUp, GIB, MIB, PAGE_SIZE, readLe } from '../base/bits.ts';
 import { endOf, overlaps } from '../base/ranges.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
@@ -13,17 +14,8 @@ import { type BootInput, loadGuest } from './load.ts';
 import { e820, placeInitrd, usableRam } from './memory-map.ts';
 import { syntheticBzImage, syntheticElf } from './synthetic-kernel.test-util.ts';
 
-/** Guest memory without a kernel: one ArrayBuffer per mapping. */
 function plainMemory(sizeBytes: number): GuestMemory {
-  const buffers: ArrayBuffer[] = [];
-  const native = {
-    memfd: (_name: string, size: number) => (buffers.push(new ArrayBuffer(size)) - 1) as Fd,
-    map: (fd: Fd) => (fd + 1) as number as Hva,
-    view: (hva: Hva) => buffers[hva - 1]!,
-    unmap: () => {},
-    close: () => {},
-  } as unknown as Memory & FileDescriptors;
-  return new GuestMemory(native, [{ start: 0, size: sizeBytes }]);
+  return new GuestMemory(new FakeKernel(), [{ start: 0, size: sizeBytes }]);
 }
 
 const layout = memoryLayout(64 * MIB, 46);

@@ -11,7 +11,7 @@ import { Machine, type MachineEnd } from '../machine.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { MemoryLayout } from '../memory/layout.ts';
 import type { ConfigStore } from '../pci/config-window.ts';
-import type { PciFunction } from '../pci/function.ts';
+import type { FunctionReport, PciFunction } from '../pci/function.ts';
 import { Console } from './console.ts';
 import type { EventHub } from './event-hub.ts';
 import type { ExitCounters, SerialConsole, Vm, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
@@ -41,6 +41,8 @@ export class VirtualMachine implements Vm {
   #machine: Machine | undefined;
   #state: VmState = 'created';
   #reboots = 0;
+  /** The devices as the last power cycle had them, for reports after its end. */
+  #lastReports: readonly FunctionReport[] | undefined;
   #run: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #settle: { resolve(exit: VmExit): void; reject(error: unknown): void } | undefined;
@@ -83,6 +85,7 @@ export class VirtualMachine implements Vm {
       for (;;) {
         machine.start();
         const end = await machine.ended;
+        this.#lastReports = this.#functionReports();
         await machine.powerOff();
         this.#machine = undefined;
         const exit = this.#judge(end);
@@ -204,16 +207,20 @@ export class VirtualMachine implements Vm {
   }
 
   report(): VmReport {
-    const { config, functions } = this.#parts;
+    const { config } = this.#parts;
     return {
       name: config.name,
       cpus: config.cpus,
       memoryBytes: config.memoryBytes,
       kernel: config.kernel,
-      devices: functions.map((fn) => fn.report()),
+      devices: this.#machine ? this.#functionReports() : (this.#lastReports ?? this.#functionReports()),
       exits: this.exits(),
       reboots: this.#reboots,
     };
+  }
+
+  #functionReports(): FunctionReport[] {
+    return this.#parts.functions.map((fn) => fn.report());
   }
 
   #setState(state: VmState): void {

@@ -1,5 +1,9 @@
-/** Guest RAM: memfd windows mapped into this process. Knows nothing of KVM or VFIO; both are given its ranges. */
-import type { Fd, FileDescriptors, Gpa, Hva, Memory } from '../../native/types.ts';
+/**
+ * Guest RAM: windows of memory mapped into this process. Knows nothing of KVM or VFIO; both are given its ranges.
+ * It is anonymous memory, because only that gets transparent huge pages with a stock kernel (shmem, and so memfd, has
+ * them off by default): pinning it for DMA and the guest's own page walks are cheaper by far. Nobody else maps it.
+ */
+import type { FileDescriptors, Gpa, Hva, Memory } from '../../native/types.ts';
 import { GIB, MIB } from '../base/bits.ts';
 import { CausewayError } from '../base/errors.ts';
 import { endOf, type Range } from '../base/ranges.ts';
@@ -27,7 +31,7 @@ export const HUGE_2M: number = 2 * MIB;
 export const HUGE_1G: number = GIB;
 
 /**
- * RAM of a guest. The memory is shared (MAP_SHARED memfd), zeroed, and excluded from fork.
+ * RAM of a guest: zeroed, and excluded from fork.
  * While a device has it mapped for DMA it must not be unmapped: close devices first.
  */
 export class GuestMemory {
@@ -103,13 +107,19 @@ function mapWindow(
   sizeBytes: number,
   { hugePageBytes = 0 }: GuestMemoryOptions,
 ): MappedWindow {
-  const memfd: Fd = native.memfd('causeway-ram', sizeBytes, hugePageBytes);
-  try {
-    // Congruent with the GPA, so that KVM can use huge pages on both levels.
-    const align = Math.max(hugePageBytes, HUGE_2M);
-    const hva = native.map(memfd, 0, sizeBytes, { align, phase: gpa % align });
-    return { gpa, hva, sizeBytes, bytes: new Uint8Array(native.view(hva, sizeBytes)) };
-  } finally {
-    native.close(memfd);
+  // Congruent with the GPA, so that KVM can use huge pages on both levels.
+  const align = Math.max(hugePageBytes, HUGE_2M);
+  const alignment = { align, phase: gpa % align };
+  const hva = hugePageBytes === 0 ? native.mapAnonymous(sizeBytes, alignment) : mapReserved();
+  return { gpa, hva, sizeBytes, bytes: new Uint8Array(native.view(hva, sizeBytes)) };
+
+  /** From the host's reserve of huge pages. */
+  function mapReserved(): Hva {
+    const memfd = native.memfd('causeway-ram', sizeBytes, hugePageBytes);
+    try {
+      return native.map(memfd, 0, sizeBytes, alignment);
+    } finally {
+      native.close(memfd);
+    }
   }
 }
