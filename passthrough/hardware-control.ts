@@ -1,5 +1,5 @@
 /** COMMAND and power state of the hardware, written only when they change. Knows nothing of mappings: callers keep the order. */
-import { COMMAND, COMMAND_FORWARDED, HEADER } from './config-space/permission-table.ts';
+import { COMMAND, COMMAND_FORWARDED, HEADER, PM_STATE_MASK } from './config-space/permission-table.ts';
 import type { VfioDevice } from './vfio/device.ts';
 
 export class HardwareControl {
@@ -52,7 +52,9 @@ export class HardwareControl {
 
   #power(state: number): void {
     if (this.#powerControlOffset === undefined || state === this.#hostPowerState) return;
-    this.#device.write(this.#powerControlOffset, 2, state);
+    // PME status (bit 15) is cleared by writing 1; the rest stays as it is.
+    const kept = this.#device.read(this.#powerControlOffset, 2) & ~PM_STATE_MASK & 0x7fff;
+    this.#device.write(this.#powerControlOffset, 2, kept | state);
     this.#hostPowerState = state;
   }
 }

@@ -1,0 +1,92 @@
+/** Every bit of config space, written by a guest one way and the other: only what the table opens reaches the hardware. */
+import { expect, test } from 'vitest';
+import { capabilities } from '../../native/fake/pci-spec.ts';
+import { configFixture } from '../fixtures/config-text.ts';
+import { e1000e, everything, xhci } from '../fixtures/devices.ts';
+import { TestMachine } from '../fixtures/test-machine.ts';
+
+/** Hardware bits that may change, by offset from the start of the space. */
+function openBits(config: Uint8Array): Map<number, number> {
+  const open = new Map([
+    [0x04, 0x17],
+    [0x05, 0x04],
+  ]);
+  for (const { id, at } of capabilities(config)) {
+    if (id === 0x01) open.set(at + 4, 0x03);
+    if (id === 0x10) {
+      open.set(at + 8, 0x10);
+      open.set(at + 9, 0x79);
+      open.set(at + 40, 0x1f);
+    }
+  }
+  return open;
+}
+
+test.each([
+  ['e1000e', e1000e()],
+  ['NEC xHCI', xhci()],
+  ['NVMe', { ...e1000e(), config: configFixture('nvme'), bars: [{ sizeBytes: 16384, is64: true }] }],
+  ['igb', { ...e1000e(), config: configFixture('igb') }],
+  ['rtl8139', { ...e1000e(), config: configFixture('rtl8139'), bars: [{ sizeBytes: 256, kind: 'io' as const }] }],
+  ['edu', { ...e1000e(), config: configFixture('edu'), bars: [{ sizeBytes: 0x10_0000 }] }],
+  ['a device with everything', everything()],
+])('%s', (_name, spec) => {
+  const machine = new TestMachine([spec]);
+  machine.boot();
+  const { hardware } = machine.device.config;
+  // Bytes in no capability are raw behind VFIO: whatever leaked would stay there.
+  const before = hardware.slice();
+  const open = openBits(before);
+  for (const width of [1, 2, 4] as const) {
+    for (const value of [0xffff_ffff, 0, 0x5a5a_5a5a]) {
+      for (let at = 0; at < 4096; at += width) machine.fn.writeConfig(at, width, value);
+    }
+  }
+  const changed = [...hardware.keys()].filter((at) => (hardware[at]! ^ before[at]!) & ~(open.get(at) ?? 0));
+  expect(changed.map((at) => at.toString(16))).toEqual([]);
+  expect(machine.warnings.filter((warning) => /failed/.test(warning))).toEqual([]);
+  machine.session.close();
+});
+
+test('gaps and hidden capabilities read 0, whatever the hardware has there', () => {
+  const config = configFixture('igb');
+  config.fill(0xa5, 0x200, 0x400);
+  const machine = new TestMachine([{ ...e1000e(), config }]);
+  machine.boot();
+  const ids: number[] = [];
+  for (let at = 0x100; at !== 0; at = (machine.readConfig(at, 4) >>> 20) & ~3) {
+    ids.push(machine.readConfig(at, 4) & 0xffff);
+  }
+  expect(ids, 'AER, ARI and SR-IOV are not there').toEqual([0]);
+  for (let at = 0x200; at < 0x400; at += 4) expect(machine.readConfig(at, 4)).toBe(0);
+});
+
+test('a conventional device has no config space beyond 256 bytes: all ones', () => {
+  const machine = new TestMachine([{ ...e1000e(), config: configFixture('rtl8139'), bars: [] }]);
+  machine.boot();
+  expect(machine.readConfig(0x100, 4)).toBe(0xffff_ffff);
+});
+
+test('the multi-function bit of the host is not the guest’s', () => {
+  const config = configFixture('e1000e');
+  config[0x0e] = 0x80;
+  const machine = new TestMachine([{ ...e1000e(), config }]);
+  expect(machine.readConfig(0x0e, 1)).toBe(0);
+});
+
+test('vital product data can be read and not written', () => {
+  const config = configFixture('edu');
+  config.set([0x05, 0x50], 0x40);
+  config.set([0x03, 0x00], 0x50);
+  const machine = new TestMachine([{ ...e1000e(), config, bars: [] }]);
+  machine.boot();
+  const vpd = machine.capability(3);
+  const writes = (): unknown[] =>
+    machine.kernel.journal.filter(({ call }) => call === 'pwrite').map(({ args }) => args[3]);
+  machine.kernel.journalBook.clear();
+  machine.fn.writeConfig(vpd + 2, 2, 0x8010);
+  expect(writes()).toEqual([]);
+  expect(machine.warnings.at(-1)).toContain('refused');
+  machine.fn.writeConfig(vpd + 2, 2, 0x0010);
+  expect(writes()).toEqual([0x10n]);
+});
