@@ -266,3 +266,44 @@ test('without dynamic vectors all of them are allocated when MSI-X is enabled', 
   expect(machine.fn.report().interrupts.routed).toBe(3);
   expect(machine.warnings).toEqual(['the host gives only 3 of 5 MSI-X vectors']);
 });
+
+test('after a revocation that nobody announced BARs are trapped, until the guest enables decode again', () => {
+  const machine = booted();
+  expect(machine.fn.trapAfterRevocation()).toBe(false);
+  machine.command(MEMORY_AND_MASTER);
+  expect(machine.fn.trapAfterRevocation()).toBe(true);
+  expect(machine.vm.barSlots).toEqual([]);
+  machine.vm.write(machine.barAddress(0) + 0x10, 4, 0x1234_5678);
+  expect(machine.vm.read(machine.barAddress(0) + 0x10, 4)).toBe(0x1234_5678);
+  machine.command(0);
+  expect(machine.vm.memoryTraps.list.size).toBe(0);
+  machine.command(MEMORY_AND_MASTER);
+  expect(machine.vm.barSlots).toHaveLength(4);
+});
+
+test('a table too large for the bus’s shared memory is trapped by calls, with the same behaviour', () => {
+  const spec = everything();
+  const machine = booted({ ...spec, msix: { ...spec.msix!, vectors: 1200, tableOffset: 0x4000, pbaOffset: 0x3000 } });
+  machine.command(MEMORY_AND_MASTER);
+  machine.fn.writeConfig(machine.capability(0x11) + 2, 2, 0x8000);
+  const table = machine.barAddress(0) + 0x4000;
+  machine.armMsix(1199, 0x77, table);
+  expect(machine.vm.read(table + 1199 * 16 + 8, 4)).toBe(0x77);
+  machine.device.fireMsix(1199);
+  expect(machine.injected()).toEqual([0x77]);
+});
+
+test('a message that is no interrupt is never handed to KVM, and does no harm to the others', () => {
+  const machine = booted();
+  machine.command(MEMORY_AND_MASTER);
+  machine.fn.writeConfig(machine.capability(0x11) + 2, 2, 0x8000);
+  const table = machine.barAddress(3);
+  machine.vm.write(table + 4, 4, 0xff);
+  machine.vm.write(table, 4, 0x1000);
+  machine.vm.write(table + 12, 4, 0);
+  machine.armMsix(1, 0x51, table);
+  machine.device.fireMsix(1);
+  expect(machine.injected()).toEqual([0x51]);
+  expect(machine.fn.report().interrupts.routed).toBe(1);
+  expect(machine.warnings).toEqual([]);
+});

@@ -155,6 +155,16 @@ export class AssignedFunction implements PciFunction {
     if (state.joined) this.#options.leaveVm(state.services);
   }
 
+  /**
+   * KVM_RUN returned EFAULT: the kernel revoked a BAR behind our back (a reset through sysfs, low power). Traps what was
+   * direct until the guest next changes decode. Returns false when nothing was mapped, so that the cause lies elsewhere.
+   */
+  trapAfterRevocation(): boolean {
+    const dropped = this.#state?.mapping.trapDirect() ?? 0;
+    if (dropped > 0) this.#warnOnce('the kernel revoked the BARs; they are trapped until the guest enables them again');
+    return dropped > 0;
+  }
+
   report(): FunctionReport {
     const state = this.#state;
     const decoded = this.#decoded();

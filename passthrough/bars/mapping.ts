@@ -109,6 +109,19 @@ export class Mapping {
     }
   }
 
+  /**
+   * Replaces every memory slot by traps on the device's fd, until the next {@link apply} maps again. For a revocation
+   * that nobody announced: KVM then tells neither address nor slot. Returns how many slots there were.
+   */
+  trapDirect(): number {
+    const direct = this.pieces.filter(({ area }) => area.mode === 'direct');
+    for (const piece of direct) this.#remove(pieceKey(piece), piece);
+    for (const { area, ...rest } of direct) {
+      this.#addBar(rest.bar, [{ ...rest, area: { ...area, mode: 'trap', why: 'revoked' } }]);
+    }
+    return direct.length;
+  }
+
   /** The pieces that are there now. */
   get pieces(): readonly Piece[] {
     return [...this.#present.values()];
