@@ -88,7 +88,7 @@ export class AssignedFunction implements PciFunction {
         hardware,
         sizeBytes: device.configBytes,
         bars: this.bars,
-        // Even a device with a pin has no line when the kernel says so (vfio.md 2.2).
+        // Even a device with a pin has no line when the kernel says so.
         intx: hardware[HEADER.INTERRUPT_PIN] !== 0 && device.irqs[VFIO_PCI_IRQ.INTX]!.count > 0,
         msiVectors: device.irqs[VFIO_PCI_IRQ.MSI]!.count,
         msix: this.#msixLayout,
@@ -145,7 +145,7 @@ export class AssignedFunction implements PciFunction {
   powerOff(): void {
     const state = this.#state;
     if (!state) return;
-    // DMA first: the guest's RAM may be given to somebody else next (P38).
+    // DMA first: the guest's RAM may be given to somebody else next.
     this.#hardware.stopDma();
     state.interrupts.apply({ mode: 'none' });
     state.mapping.apply([]);
@@ -207,7 +207,7 @@ export class AssignedFunction implements PciFunction {
 
   /**
    * Brings hardware and mappings in line with COMMAND, BARs and power state. What the guest shall no longer reach goes
-   * before the hardware hears of it; what it shall reach comes after (P6, P7).
+   * before the hardware hears of it; what it shall reach comes after.
    */
   #sync(): void {
     const state = this.#state;

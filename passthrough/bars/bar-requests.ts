@@ -13,8 +13,8 @@ interface BarKind {
 
 /**
  * One request for each region with a size. 64-bit and prefetchable bits are those of the hardware, as guests ask for
- * write-combining only behind them (vfio.md 5.2). A BAR smaller than a page becomes one page, so that nothing else can
- * share it (P10).
+ * write-combining only behind them. A BAR smaller than a page becomes one page, so that nothing else can
+ * share it.
  */
 export function barRequests(
   regions: readonly Region[],

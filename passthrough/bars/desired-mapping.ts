@@ -27,7 +27,7 @@ export interface Piece {
 
 /**
  * How a BAR is split up, wherever it lies. The pages of the MSI-X table and of the pending bits are never direct, even
- * where the kernel lets them be mapped (P12); other registers in those pages are reached through the device's fd.
+ * where the kernel lets them be mapped; other registers in those pages are reached through the device's fd.
  * Bytes of the guest's BAR beyond the region belong to nobody.
  */
 export function splitBar(
@@ -96,7 +96,7 @@ function trapped(range: Range, backing: Backing, why: string): BackedArea {
   return { offset: range.start, sizeBytes: range.size, mode: 'trap', why, backing };
 }
 
-/** An MSI-X structure of this BAR, if it lies inside; one that does not is not emulated (P14). */
+/** An MSI-X structure of this BAR, if it lies inside; one that does not is not emulated. */
 function located(location: BarLocation | undefined, bar: number, whole: Range): Range | undefined {
   if (location?.bar !== bar) return undefined;
   const range = { start: location.offset, size: location.sizeBytes };

@@ -69,7 +69,7 @@ export class BarMaps {
   }
 }
 
-/** KVM uses huge pages only where HVA and host-physical address agree modulo their size (vfio.md 4.4). */
+/** KVM uses huge pages only where HVA and host-physical address agree modulo their size. */
 function alignmentOf(range: Range, hostPhysical: number): { align: number; phase: number } | undefined {
   if (range.size < HUGE_2M) return undefined;
   const align = range.size >= GIB ? GIB : HUGE_2M;
@@ -95,7 +95,7 @@ export class Mapping {
 
   /**
    * Makes the guest's address space hold exactly `wanted`. A BAR that is in the way of something else stays out as a
-   * whole and is tried again at the next change (P3). Never throws for where a guest puts its BARs.
+   * whole and is tried again at the next change. Never throws for where a guest puts its BARs.
    */
   apply(wanted: readonly Piece[]): void {
     const keys = new Set(wanted.map(pieceKey));

@@ -6,7 +6,7 @@ import { type MsixLayout, parseMsix } from '../../vmm/pci/msix.ts';
 import type { VfioDevice } from '../vfio/device.ts';
 
 /**
- * The MSI-X layout, unless it lies outside its BARs (P14) or VFIO has no vectors. Where VFIO has fewer, fewer are
+ * The MSI-X layout, unless it lies outside its BARs or VFIO has no vectors. Where VFIO has fewer, fewer are
  * offered, but all of the hardware's table stays out of the guest's reach.
  */
 export function usableMsix(

@@ -115,7 +115,7 @@ function linkStandard(space: ConfigSpace, visible: readonly Capability[]): void 
   }
 }
 
-/** The first entry must stand at 0x100; when that one is hidden, a null capability there leads on (P39). */
+/** The first entry must stand at 0x100; when that one is hidden, a null capability there leads on. */
 function linkExtended(space: ConfigSpace, visible: readonly Capability[]): void {
   if (visible.length > 0 && visible[0]!.offset !== EXTENDED_START) {
     space.set(EXTENDED_START, 4, (visible[0]!.offset << 20) >>> 0);

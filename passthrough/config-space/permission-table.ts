@@ -1,5 +1,5 @@
 /**
- * What a guest may do to each register of an assigned device: the header (vfio.md 2.2) and the capabilities (2.3), as
+ * What a guest may do to each register of an assigned device: the header and the capabilities (2.3), as
  * data. Closed by default: what no rule names reads 0 and takes no writes.
  *
  * A register's value starts as the hardware's, through `keep` and `set`. `device` bits are read from the hardware at
@@ -64,7 +64,7 @@ export const HEADER_RULES: readonly RegisterRule[] = [
     width: 2,
     keep: 0,
     writeImage: COMMAND_FORWARDED | COMMAND.PARITY | COMMAND.SERR,
-    why: 'a shadow; a handler forwards it, in the right order with the BAR mappings (P6)',
+    why: 'a shadow; a handler forwards it, in the right order with the BAR mappings',
   },
   {
     name: 'status',
@@ -84,7 +84,7 @@ export const HEADER_RULES: readonly RegisterRule[] = [
     offset: 0x0e,
     width: 1,
     keep: 0x7f,
-    why: "the guest's topology has one function a device (P41)",
+    why: "the guest's topology has one function a device",
   },
   { name: 'BIST', offset: 0x0f, width: 1, keep: 0, why: 'a write would start a self-test, which can hang the device' },
   { name: 'CardBus CIS', offset: 0x28, width: 4 },
@@ -139,7 +139,7 @@ export const CAPABILITY_RULES: readonly CapabilityRule[] = [
         width: 2,
         keep: 0x0008,
         writeImage: PM_STATE_MASK,
-        why: 'the state is a shadow; a handler forwards it between unmapping and mapping (P7)',
+        why: 'the state is a shadow; a handler forwards it between unmapping and mapping',
       },
     ],
   },
@@ -178,7 +178,7 @@ export const CAPABILITY_RULES: readonly CapabilityRule[] = [
         width: 2,
         keep: 0x3e0f,
         set: 0x0090,
-        why: 'on the root bus: a root-complex endpoint (P40)',
+        why: 'on the root bus: a root-complex endpoint',
       },
       { name: 'device capabilities', offset: PCIE.DEV_CAP, width: 4 },
       {

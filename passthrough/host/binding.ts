@@ -1,6 +1,6 @@
 /**
  * Moves a function to vfio-pci and back. What was there before is a plain record that the caller keeps, on disk if it is
- * to outlive the process (P51), before the first change is made.
+ * to outlive the process, before the first change is made.
  */
 import type { HostBdf, HostFiles } from '../../native/types.ts';
 import { CausewayError, hasErrno } from '../../vmm/base/errors.ts';

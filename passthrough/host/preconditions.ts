@@ -1,6 +1,6 @@
 /**
  * Everything that has to hold before a device can be assigned, looked at before anything is opened. Nothing here
- * changes the host. Each failure is one sentence about the cause and one about the cure (users.md 2.2).
+ * changes the host. Each failure is one sentence about the cause and one about the cure.
  */
 import type { HostBdf, HostFiles, Process } from '../../native/types.ts';
 import { CausewayError, isCausewayError } from '../../vmm/base/errors.ts';

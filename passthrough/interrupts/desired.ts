@@ -19,7 +19,7 @@ export interface InterruptRegisters {
   readonly msix: Pick<Msix, 'enabled' | 'vectorCount' | 'desiredVectors'> | undefined;
 }
 
-/** One mode at a time (PCI 3.0 §6.8.3.3); with MSI and MSI-X off the function is back on INTx (P24). */
+/** One mode at a time (PCI 3.0 §6.8.3.3); with MSI and MSI-X off the function is back on INTx. */
 export function desiredInterrupts({ intx, msi, msix }: InterruptRegisters): DesiredInterrupts {
   if (msix?.enabled) {
     return { mode: 'msix', count: msix.vectorCount, armed: msix.desiredVectors().filter(isDeliverable) };

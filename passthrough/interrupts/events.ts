@@ -1,4 +1,4 @@
-/** What the host says about a device while it is assigned: an error was seen, or the host wants it back (P48, P49). */
+/** What the host says about a device while it is assigned: an error was seen, or the host wants it back. */
 import type { Fd, Native } from '../../native/types.ts';
 import { VFIO_PCI_IRQ } from '../../native/vfio-abi.ts';
 import type { VfioDevice } from '../vfio/device.ts';

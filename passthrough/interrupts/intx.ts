@@ -1,7 +1,7 @@
 /**
  * The INTx line of one function, with no step in user space: VFIO masks the line and signals the trigger eventfd, KVM
  * raises the IOAPIC pin; when the guest ends the interrupt KVM lowers the pin and signals the resample eventfd, and VFIO
- * unmasks the line (P26). COMMAND.INTxDisable needs nothing here: it is forwarded, and VFIO keeps quiet while it is set.
+ * unmasks the line. COMMAND.INTxDisable needs nothing here: it is forwarded, and VFIO keeps quiet while it is set.
  */
 import type { Fd, Gsi, Native } from '../../native/types.ts';
 import type { IrqRouter } from '../../vmm/irq/irq-router.ts';

@@ -1,6 +1,6 @@
 /**
  * MSI and MSI-X vectors of one function: VFIO signals an eventfd for each, KVM injects from it. A masked vector keeps its
- * eventfd and loses only its irqfd, so the eventfd's count is the pending bit, and attaching again delivers it (P22).
+ * eventfd and loses only its irqfd, so the eventfd's count is the pending bit, and attaching again delivers it.
  */
 import type { Fd, Gsi, Native } from '../../native/types.ts';
 import { VFIO_IRQ_FLAGS } from '../../native/vfio-abi.ts';
@@ -34,8 +34,8 @@ export class VectorSet {
   }
 
   /**
-   * Turns MSI-X on with no vector connected (P18): guests enable it with everything masked. Where the kernel cannot add
-   * vectors later, all are allocated now, still silent (P19).
+   * Turns MSI-X on with no vector connected: guests enable it with everything masked. Where the kernel cannot add
+   * vectors later, all are allocated now, still silent.
    * @throws KernelError
    */
   enableMsix({ flags, count }: IrqInfo, vectorCount: number): void {
@@ -65,7 +65,7 @@ export class VectorSet {
       vector.attached = false;
     }
     const ready = armed.map(({ vector, message }) => ({ number: vector, vector: this.#connect(vector), message }));
-    // All routes first, so that KVM's table is replaced once however many vectors changed (P21).
+    // All routes first, so that KVM's table is replaced once however many vectors changed.
     for (const { vector, message } of ready) if (vector) this.#router.setMessage(vector.gsi, message);
     this.#attempt('the routing table', () => this.#router.commit());
     for (const { number, vector } of ready) {
@@ -87,7 +87,7 @@ export class VectorSet {
     return [...this.#vectors.values()].filter((vector) => vector.attached).length;
   }
 
-  /** Turns the mode off: irqfds first, then VFIO, then routes (P21). Pending interrupts are gone, as in hardware. */
+  /** Turns the mode off: irqfds first, then VFIO, then routes. Pending interrupts are gone, as in hardware. */
   disable(): void {
     for (const vector of this.#vectors.values()) {
       if (vector.attached) this.#attempt('a vector', () => this.#router.detach(vector.fd));
@@ -133,7 +133,7 @@ export class VectorSet {
     this.#native.close(vector.fd);
   }
 
-  /** A positive answer means that nothing was enabled and how many there are: ask for those (P20). */
+  /** A positive answer means that nothing was enabled and how many there are: ask for those. */
   #triggerUpTo(fds: readonly number[]): number {
     const granted = this.#irqs.trigger(0, fds);
     return granted === fds.length ? granted : this.#irqs.trigger(0, fds.slice(0, granted));

@@ -90,7 +90,7 @@ export function groupNotViable(files: HostFiles, { bdf, group }: Grouped, cause?
   );
 }
 
-/** VFIO_GROUP_SET_CONTAINER (vfio.md 3.2 step 3). */
+/** VFIO_GROUP_SET_CONTAINER. */
 export function joinError(files: HostFiles, cause: unknown, device: Grouped): CausewayError {
   const { bdf, group } = device;
   if (hasErrno(cause, 'EPERM')) return groupNotViable(files, device, cause);

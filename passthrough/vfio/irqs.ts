@@ -1,6 +1,6 @@
 /**
  * VFIO_DEVICE_SET_IRQS in the words of what it does. A block that fails half way leaves its vectors disabled in the
- * kernel, so fds are looked at before the call, and a positive answer ("that many are to be had", P20) is told apart.
+ * kernel, so fds are looked at before the call, and a positive answer ("that many are to be had") is told apart.
  */
 import type { Fd, Vfio } from '../../native/types.ts';
 

@@ -12,7 +12,7 @@ export interface Region {
   readonly fdOffset: number;
   readonly flags: number;
   /**
-   * What may be mapped, relative to the region, exactly as the kernel allows it (P11: some drivers refuse other sizes).
+   * What may be mapped, relative to the region, exactly as the kernel allows it (some drivers refuse other sizes).
    * Empty when nothing may.
    */
   readonly mmapAreas: readonly Range[];

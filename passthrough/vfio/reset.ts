@@ -85,7 +85,7 @@ export class Resetter {
     return this.#checked(device, `${before}hot reset`);
   }
 
-  /** P47: a device that fell off the bus reads all ones. The ids are cached by VFIO, revision and class are not. */
+  /** A device that fell off the bus reads all ones. The ids are cached by VFIO, revision and class are not. */
   #checked(device: VfioDevice, method: string): ResetResult {
     const alive = device.read(REVISION_AND_CLASS, 4) !== 0xffff_ffff;
     return alive ? { method, ok: true } : { method: `${method}, and the device does not answer`, ok: false };

@@ -1,5 +1,5 @@
 /**
- * Base address registers as a guest sees them, purely virtual (P1): nothing here ever reaches a device. Writes come in
+ * Base address registers as a guest sees them, purely virtual: nothing here ever reaches a device. Writes come in
  * any width and order; what they amount to is decided by {@link decodeBars}, a pure function.
  */
 import { high32, join32, low32 } from '../base/bits.ts';
@@ -29,7 +29,7 @@ export interface DecodeState {
   /** COMMAND.IO and COMMAND.MEM, both as the guest wrote them. */
   readonly portDecode: boolean;
   readonly memoryDecode: boolean;
-  /** False in D3hot: a function decodes nothing then (P7). */
+  /** False in D3hot: a function decodes nothing then. */
   readonly powered: boolean;
   readonly memoryWindows: readonly Range[];
   readonly portWindow: Range;
@@ -61,7 +61,7 @@ export class BarRegisters {
       const flagBits = low.kind === 'port' ? PORT_FLAGS_MASK : MEMORY_FLAGS_MASK;
       const mask = sizeMask(low.sizeBytes) & ~flagBits;
       this.#address[register] = value & mask;
-      // All ones, with or without the type bits kept (P1), where an aligned address would have zeros.
+      // All ones, with or without the type bits kept, where an aligned address would have zeros.
       const allOnes = (value | flagBits) >>> 0 === 0xffff_ffff && mask >>> 0 !== ~flagBits >>> 0;
       if (allOnes) this.#probed.add(register);
       else this.#probed.delete(register);
@@ -101,8 +101,8 @@ export class BarRegisters {
 }
 
 /**
- * What a function decodes. Dropped, never an error: address 0 (P4), what does not lie in a window as a whole (P17, and
- * with it every sizing pattern, P1, and most halves of a 64-bit move, P2), and a BAR that overlaps one before it (P3).
+ * What a function decodes. Dropped, never an error: address 0, what does not lie in a window as a whole (with it every sizing
+ * pattern, and most halves of a 64-bit move), and a BAR that overlaps one before it.
  */
 export function decodeBars(registers: BarRegisters, state: DecodeState): DecodedBar[] {
   const decoded: DecodedBar[] = [];

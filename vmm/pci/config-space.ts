@@ -2,7 +2,7 @@
  * The register engine of one function's config space. It knows masks and where bits go, not what they mean.
  * Each bit has one home: the image, or the device. Reads: {@link ConfigWindow}. Writes: `guestWrite` bits change, those
  * of them in `deviceWrite` on the device, the others in the image; all other bits keep their value. An access of any
- * width is first merged into its dword (P9: guests write BARs and COMMAND in bytes, words and dwords), so handlers see
+ * width is first merged into its dword (guests write BARs and COMMAND in bytes, words and dwords), so handlers see
  * one dword before and after.
  */
 import { ones, readLe, writeLe } from '../base/bits.ts';
