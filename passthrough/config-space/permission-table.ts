@@ -1,5 +1,5 @@
 /**
- * What a guest may do to each register of an assigned device: the header and the capabilities (2.3), as
+ * What a guest may do to each register of an assigned device: the header and the capabilities, as
  * data. Closed by default: what no rule names reads 0 and takes no writes.
  *
  * A register's value starts as the hardware's, through `keep` and `set`. `device` bits are read from the hardware at
