@@ -61,7 +61,14 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
     const store = new ConfigStore(CONFIG_WINDOWS);
     const warn = (message: string) => events.emit({ type: 'warning', message });
     const ram = memory.windows;
-    const session = passthrough?.openDevices({ native, bdfs, ram, store, warn, onEvent: (event) => events.emit(event) });
+    const session = passthrough?.openDevices({
+      native,
+      bdfs,
+      ram,
+      store,
+      warn,
+      onEvent: (event) => events.emit(event),
+    });
     resources.defer(() => session?.close());
     const vm = new VirtualMachine({
       native,

@@ -213,7 +213,7 @@ export class VirtualMachine implements Vm {
       cpus: config.cpus,
       memoryBytes: config.memoryBytes,
       kernel: config.kernel,
-      devices: this.#machine ? this.#functionReports() : (this.#lastReports ?? this.#functionReports()),
+      devices: this.#machine ? this.#functionReports() : this.#pastReports(),
       exits: this.exits(),
       reboots: this.#reboots,
     };
@@ -221,6 +221,11 @@ export class VirtualMachine implements Vm {
 
   #functionReports(): FunctionReport[] {
     return this.#parts.functions.map((fn) => fn.report());
+  }
+
+  /** BARs and vectors as the guest had them last, with the resets that came after. */
+  #pastReports(): FunctionReport[] {
+    return this.#functionReports().map((now, i) => ({ ...(this.#lastReports?.[i] ?? now), resets: now.resets }));
   }
 
   #setState(state: VmState): void {
