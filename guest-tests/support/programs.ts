@@ -1,0 +1,13 @@
+/** Where the programs are that the tests run inside the lab. The lab sees this repository at the same paths. */
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const DIST = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'dist');
+
+/** The command line's entry. */
+export const CLI: string = join(DIST, 'vmm/cli/main.js');
+
+/** A program of `guest-tests/inside`, compiled. */
+export function insideProgram(name: string): string {
+  return join(DIST, 'guest-tests/inside', `${name}.js`);
+}

@@ -1,0 +1,28 @@
+/** The main job, end to end: a stock guest with two vCPUs works through a card that Causeway assigned to it. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Lab } from '../lab/index.ts';
+import { TcpPeer } from './support/peer.ts';
+import { openTestLab } from './support/test-lab.ts';
+import { checkTraffic, TRANSFER_BYTES } from './support/traffic-case.ts';
+
+let lab: Lab;
+let peer: TcpPeer;
+
+beforeAll(async () => {
+  peer = await TcpPeer.listen(TRANSFER_BYTES);
+  lab = await openTestLab({ kernel: '6.1', devices: ['e1000e'] });
+});
+
+afterAll(async () => {
+  await lab?.close();
+  await peer?.[Symbol.asyncDispose]();
+});
+
+test('Linux 6.1 with 2 vCPUs: lease, pings, transfers, no exit to user space', async () => {
+  const { report } = await checkTraffic(lab, lab.devices[0]!.bdf, peer, { guest: '6.1', cpus: 2, memory: '512M' });
+  expect(report.devices[0]?.bars.every(({ areas }) => areas.length > 0)).toBe(true);
+});
+
+test('Linux 6.12 with 1 vCPU on the same host, which got its card back', async () => {
+  await checkTraffic(lab, lab.devices[0]!.bdf, peer, { guest: '6.12', cpus: 1, memory: '512M' });
+});
