@@ -31,9 +31,10 @@ async function main(): Promise<number> {
   const before = vm.exits();
   await vm.serial.waitFor('traffic ended');
   const after = vm.exits();
+  const summary = formatSummary(vm.report());
   const exit = await vm.exited;
 
-  console.log(`\n${formatSummary(vm.report())}\n`);
+  console.log(`\n${summary}\n`);
   console.log(`before the traffic  ${describeExits(before)}`);
   console.log(`after it            ${describeExits(after)}`);
   console.log(

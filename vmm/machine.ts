@@ -31,6 +31,8 @@ import type { PciFunction } from './pci/function.ts';
 import { HostBridge } from './pci/host-bridge.ts';
 import { PciBus } from './pci/pci-bus.ts';
 
+const EFAULT = 14;
+
 /** Why a power cycle ended. */
 export type MachineEnd =
   | { readonly kind: 'power-off' }
@@ -311,7 +313,13 @@ export class Machine implements VcpuService {
 
   notice(vcpu: Vcpu, kind: number, detail: number): void {
     if (kind === NOTICE.tripleFault) this.#finish({ kind: 'reset', by: 'triple fault' });
+    else if (kind === NOTICE.fault && detail === EFAULT && this.#trapRevoked()) return;
     else this.#finish({ kind: 'crash', detail: this.#describe(vcpu, kind, detail) });
+  }
+
+  /** A BAR that was taken away (reset, power state, host) makes KVM_RUN fail; KVM does not say which. */
+  #trapRevoked(): boolean {
+    return this.#options.functions.filter((fn) => fn.trapAfterRevocation?.()).length > 0;
   }
 
   #describe(vcpu: Vcpu, kind: number, detail: number): string {

@@ -4,9 +4,12 @@ const QUEUE_LIMIT = 1024;
 
 export class EventHub<T> {
   readonly #readers = new Set<{ queue: T[]; wake(): void }>();
+  /** What came before anybody could listen; the first reader gets it. */
+  #early: T[] | undefined = [];
   #ended = false;
 
   emit(event: T): void {
+    if (this.#early && this.#early.length < QUEUE_LIMIT) this.#early.push(event);
     for (const reader of this.#readers) {
       reader.queue.push(event);
       if (reader.queue.length > QUEUE_LIMIT) reader.queue.shift();
@@ -20,9 +23,10 @@ export class EventHub<T> {
     for (const reader of this.#readers) reader.wake();
   }
 
-  /** Events from the moment of the call on. */
+  /** Events from the moment of the call on; the first stream also has all before. */
   stream(): AsyncIterable<T> {
-    const reader = { queue: [] as T[], wake: () => {} };
+    const reader = { queue: this.#early ?? [], wake: () => {} };
+    this.#early = undefined;
     this.#readers.add(reader);
     const iterate = async function* (hub: EventHub<T>): AsyncGenerator<T> {
       try {

@@ -97,4 +97,9 @@ export interface PciFunction {
   /** After the last vCPU stopped. Everything taken from the services is given back; the device is quiet. */
   powerOff(): void;
   report(): FunctionReport;
+  /**
+   * KVM_RUN failed with EFAULT: a direct mapping may have been revoked under the guest. Drops what cannot be trusted
+   * and traps it instead. True when something changed, so that the guest can go on.
+   */
+  trapAfterRevocation?(): boolean;
 }
