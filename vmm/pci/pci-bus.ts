@@ -1,9 +1,10 @@
 /** The guest's root bus: which function answers at which address, and the ways into config space. */
+
+import { CausewayError } from '../base/errors.ts';
+import type { Range } from '../base/ranges.ts';
 import type { BusMemory } from '../bus/bus-memory.ts';
 import { LATCH_WORD } from '../bus/bus-memory.ts';
 import type { TrapHandler, TrapMap } from '../bus/trap.ts';
-import { CausewayError } from '../base/errors.ts';
-import type { Range } from '../base/ranges.ts';
 import { CONFIG_SPACE_SIZE } from './config-window.ts';
 import type { GuestBdf, PciFunction } from './function.ts';
 
