@@ -4,6 +4,10 @@
  */
 import type { HostBdf, HostFiles, Process } from '../../native/types.ts';
 import { CausewayError, isCausewayError } from '../../vmm/base/errors.ts';
+import { nearMatches, normaliseBdf } from './bdf.ts';
+import { bindCommand } from './binding.ts';
+import { findHolders } from './holders.ts';
+import { type HostDevice, isBridge, listDevices, readDevice, readText } from './sysfs.ts';
 import {
   containerError,
   groupBusy,
@@ -12,11 +16,7 @@ import {
   memlockTooLow,
   oneToOneMapping,
   tokenRequired,
-} from '../vfio/errors.ts';
-import { nearMatches, normaliseBdf } from './bdf.ts';
-import { bindCommand } from './binding.ts';
-import { findHolders } from './holders.ts';
-import { type HostDevice, isBridge, listDevices, readDevice, readText } from './sysfs.ts';
+} from './vfio-errors.ts';
 import { blockingMembers, isVfioDriver } from './viability.ts';
 
 type Host = HostFiles & Process;

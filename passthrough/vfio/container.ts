@@ -9,7 +9,6 @@ import { CausewayError } from '../../vmm/base/errors.ts';
 import type { Range } from '../../vmm/base/ranges.ts';
 import { hex } from '../../vmm/base/units.ts';
 import type { RamWindow } from '../../vmm/memory/guest-memory.ts';
-import { VfioDevice } from './device.ts';
 import {
   containerError,
   deviceOpenError,
@@ -18,7 +17,8 @@ import {
   groupOpenError,
   joinError,
   setIommuError,
-} from './errors.ts';
+} from '../host/vfio-errors.ts';
+import { VfioDevice } from './device.ts';
 import { parseIommuInfo, splitByIova } from './iova.ts';
 
 /** A function and the IOMMU group that it is in. */

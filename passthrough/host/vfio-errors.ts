@@ -3,9 +3,9 @@ import type { HostBdf, HostFiles, Process } from '../../native/types.ts';
 import { CausewayError, hasErrno } from '../../vmm/base/errors.ts';
 import type { Range } from '../../vmm/base/ranges.ts';
 import { formatSize, hex } from '../../vmm/base/units.ts';
-import { bindCommand } from '../host/binding.ts';
-import { describeHolders } from '../host/holders.ts';
-import { blockingMembers } from '../host/viability.ts';
+import { bindCommand } from './binding.ts';
+import { describeHolders } from './holders.ts';
+import { blockingMembers } from './viability.ts';
 
 interface Grouped {
   readonly bdf: HostBdf;
