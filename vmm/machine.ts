@@ -7,12 +7,13 @@ import type { Fd, Gpa, Gsi, Native } from '../native/types.ts';
 import { buildAcpi } from './acpi/acpi.ts';
 import { Disposer } from './base/disposer.ts';
 import { type KernelImage, loadGuest } from './boot/index.ts';
-import { BusMemory, DOORBELL_WORD } from './bus/bus-memory.ts';
+import { BusMemory } from './bus/bus-memory.ts';
 import { SharedBytes, TrapTable } from './bus/trap-table.ts';
+import { CallServer } from './cpu/call-server.ts';
 import { cpuidFor } from './cpu/cpuid.ts';
-import { type Mailbox, NOTICE, SPACE } from './cpu/mailbox.ts';
+import { type Mailbox, NOTICE } from './cpu/mailbox.ts';
 import { BOOT_MSRS } from './cpu/msrs.ts';
-import { Vcpu, type VcpuService } from './cpu/vcpu.ts';
+import { Vcpu } from './cpu/vcpu.ts';
 import { DebugExit } from './devices/debug-exit.ts';
 import type { DeviceBus } from './devices/device.ts';
 import { I8042 } from './devices/i8042.ts';
@@ -62,7 +63,7 @@ export interface MachineOptions {
   warn(message: string): void;
 }
 
-export class Machine implements VcpuService {
+export class Machine {
   /** Resolves once, when the guest or {@link stop} ended the power cycle; vCPUs may still be on their way out. */
   readonly ended: Promise<MachineEnd>;
   readonly #options: MachineOptions;
@@ -71,6 +72,12 @@ export class Machine implements VcpuService {
   readonly #shared = new SharedBytes(this.#bus);
   readonly #mmio = new TrapTable(this.#bus.mmio, this.#bus, this.#shared);
   readonly #ports = new TrapTable(this.#bus.ports, this.#bus, this.#shared);
+  readonly #calls = new CallServer({
+    bus: this.#bus,
+    ports: this.#ports,
+    mmio: this.#mmio,
+    onNotice: (vcpu, kind, detail) => this.#judge(vcpu, kind, detail),
+  });
   readonly #vcpus: Vcpu[] = [];
   readonly #vm: Fd;
   readonly #slots: SlotTable;
@@ -213,7 +220,7 @@ export class Machine implements VcpuService {
   /** Starts the vCPU threads. */
   start(): void {
     const { store } = this.#options;
-    this.#serveCalls();
+    this.#calls.start(this.#vcpus);
     for (const vcpu of this.#vcpus) {
       vcpu.start(this.#bus, store, (error) => this.#finish({ kind: 'crash', detail: `vCPU thread: ${String(error)}` }));
     }
@@ -254,9 +261,7 @@ export class Machine implements VcpuService {
     for (const vcpu of this.#vcpus) vcpu.requestStop();
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.ended()));
     // The last output of the guest may still be queued.
-    this.#serve();
-    Atomics.add(this.#bus.words, DOORBELL_WORD, 1);
-    Atomics.notify(this.#bus.words, DOORBELL_WORD);
+    this.#calls.finish();
   }
 
   /** A console that outlives the machine may still be typed into. */
@@ -272,72 +277,28 @@ export class Machine implements VcpuService {
     this.#end(end);
   }
 
-  /** Serves vCPU threads whenever one rings. Ends with the machine. */
-  #serveCalls(): void {
-    const { words } = this.#bus;
-    for (;;) {
-      const bell = Atomics.load(words, DOORBELL_WORD);
-      this.#serve();
-      const ring = Atomics.waitAsync(words, DOORBELL_WORD, bell);
-      if (!ring.async) continue;
-      void ring.value.then(() => {
-        if (this.#vcpus.some((vcpu) => vcpu.alive)) this.#serveCalls();
-      });
-      return;
-    }
-  }
-
-  #serve(): void {
-    for (const vcpu of this.#vcpus) {
-      this.#drainPosts();
-      vcpu.serve(this);
-    }
-    this.#drainPosts();
-  }
-
-  #drainPosts(): void {
-    this.#bus.posts.drain((port, width, value) => this.write(SPACE.port, port, width, value));
-  }
-
-  // VcpuService: calls of the vCPU threads.
-
-  read(space: number, address: number, width: number): number {
-    const found = this.#tableOf(space).handlerAt(address);
-    return found ? found.handler.read(found.offset, width) : 0xffff_ffff;
-  }
-
-  write(space: number, address: number, width: number, value: number): void {
-    const found = this.#tableOf(space).handlerAt(address);
-    found?.handler.write(found.offset, width, value);
-  }
-
-  notice(vcpu: Vcpu, kind: number, detail: number): void {
+  #judge(vcpu: Vcpu, kind: number, detail: number): void {
     if (kind === NOTICE.tripleFault) this.#finish({ kind: 'reset', by: 'triple fault' });
     else if (kind === NOTICE.fault && detail === EFAULT && this.#trapRevoked()) return;
-    else this.#finish({ kind: 'crash', detail: this.#describe(vcpu, kind, detail) });
+    else this.#finish({ kind: 'crash', detail: describeNotice(vcpu, kind, detail) });
   }
 
   /** A BAR that was taken away (reset, power state, host) makes KVM_RUN fail; KVM does not say which. */
   #trapRevoked(): boolean {
     return this.#options.functions.filter((fn) => fn.trapAfterRevocation?.()).length > 0;
   }
+}
 
-  #describe(vcpu: Vcpu, kind: number, detail: number): string {
-    const { rip } = vcpu.registers();
-    const where = `vCPU ${vcpu.index} at rip 0x${rip.toString(16)}`;
-    switch (kind) {
-      case NOTICE.emulationFailure:
-        return `KVM could not emulate an instruction (suberror ${detail}), ${where}`;
-      case NOTICE.entryFailure:
-        return `the CPU refused to enter the guest (reason 0x${detail.toString(16)}), ${where}`;
-      case NOTICE.fault:
-        return `KVM_RUN failed with errno ${detail}, ${where}`;
-      default:
-        return `unknown exit ${detail} of KVM_RUN, ${where}`;
-    }
-  }
-
-  #tableOf(space: number): TrapTable {
-    return space === SPACE.port ? this.#ports : this.#mmio;
+function describeNotice(vcpu: Vcpu, kind: number, detail: number): string {
+  const where = `vCPU ${vcpu.index} at rip 0x${vcpu.registers().rip.toString(16)}`;
+  switch (kind) {
+    case NOTICE.emulationFailure:
+      return `KVM could not emulate an instruction (suberror ${detail}), ${where}`;
+    case NOTICE.entryFailure:
+      return `the CPU refused to enter the guest (reason 0x${detail.toString(16)}), ${where}`;
+    case NOTICE.fault:
+      return `KVM_RUN failed with errno ${detail}, ${where}`;
+    default:
+      return `unknown exit ${detail} of KVM_RUN, ${where}`;
   }
 }

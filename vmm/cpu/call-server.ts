@@ -1,0 +1,81 @@
+/** The machine thread's answer to vCPU threads: waits for the doorbell, takes posted writes, serves calls. */
+import { type BusMemory, DOORBELL_WORD } from '../bus/bus-memory.ts';
+import type { TrapTable } from '../bus/trap-table.ts';
+import { SPACE } from './mailbox.ts';
+import type { Vcpu, VcpuService } from './vcpu.ts';
+
+export interface CallServerOptions {
+  readonly bus: BusMemory;
+  readonly ports: TrapTable;
+  readonly mmio: TrapTable;
+  /** KVM_RUN came back with something that only the machine can judge; see NOTICE. */
+  onNotice(vcpu: Vcpu, kind: number, detail: number): void;
+}
+
+export class CallServer implements VcpuService {
+  readonly #options: CallServerOptions;
+  #vcpus: readonly Vcpu[] = [];
+
+  constructor(options: CallServerOptions) {
+    this.#options = options;
+  }
+
+  /** Serves these vCPUs until none of them is alive. */
+  start(vcpus: readonly Vcpu[]): void {
+    this.#vcpus = vcpus;
+    this.#listen();
+  }
+
+  /** After the threads ended: takes what they left, and lets go of the doorbell. */
+  finish(): void {
+    this.#serve();
+    const { words } = this.#options.bus;
+    Atomics.add(words, DOORBELL_WORD, 1);
+    Atomics.notify(words, DOORBELL_WORD);
+  }
+
+  #listen(): void {
+    const { words } = this.#options.bus;
+    for (;;) {
+      // Read before serving: a ring in between makes the wait return at once.
+      const bell = Atomics.load(words, DOORBELL_WORD);
+      this.#serve();
+      const ring = Atomics.waitAsync(words, DOORBELL_WORD, bell);
+      if (!ring.async) continue;
+      void ring.value.then(() => {
+        if (this.#vcpus.some((vcpu) => vcpu.alive)) this.#listen();
+      });
+      return;
+    }
+  }
+
+  #serve(): void {
+    for (const vcpu of this.#vcpus) {
+      this.#takePosts();
+      vcpu.serve(this);
+    }
+    this.#takePosts();
+  }
+
+  #takePosts(): void {
+    this.#options.bus.posts.drain((port, width, value) => this.write(SPACE.port, port, width, value));
+  }
+
+  read(space: number, address: number, width: number): number {
+    const found = this.#tableOf(space).handlerAt(address);
+    return found ? found.handler.read(found.offset, width) : 0xffff_ffff;
+  }
+
+  write(space: number, address: number, width: number, value: number): void {
+    const found = this.#tableOf(space).handlerAt(address);
+    found?.handler.write(found.offset, width, value);
+  }
+
+  notice(vcpu: Vcpu, kind: number, detail: number): void {
+    this.#options.onNotice(vcpu, kind, detail);
+  }
+
+  #tableOf(space: number): TrapTable {
+    return space === SPACE.port ? this.#options.ports : this.#options.mmio;
+  }
+}
