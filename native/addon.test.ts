@@ -1,7 +1,7 @@
 /** The addon without KVM: files, fds, watches, mappings, views, errors. Needs no privilege. */
 
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -91,6 +91,8 @@ describe('files', () => {
     expect(native.readDir(directory).sort()).toEqual(['a', 'link']);
     expect([native.exists(path('a')), native.exists(path('b'))]).toEqual([true, false]);
     expect([native.access(path('a'), 'rw'), native.access(path('b'), 'r')]).toEqual([0, -2]);
+    chmodSync(path('a'), 0o620);
+    expect(native.readOwnedFile(path('a'))).toMatchObject({ uid: process.getuid?.(), mode: 0o620 });
     expect(() => native.readFile(path('b'))).toThrow(expect.objectContaining({ name: 'KernelError', path: path('b') }));
   });
 });

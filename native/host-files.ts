@@ -5,6 +5,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  fstatSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -12,7 +13,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { ERRNO, kernelError } from './kernel-error.ts';
-import type { HostFiles } from './types.ts';
+import type { HostFiles, OwnedFile } from './types.ts';
 
 /** Runs a call of node:fs and converts what it throws. */
 function call<T>(syscall: string, path: string, body: () => T): T {
@@ -41,6 +42,18 @@ function writeFile(path: string, text: string): void {
   });
 }
 
+function readOwnedFile(path: string): OwnedFile {
+  return call('open', path, () => {
+    const fd = openSync(path, constants.O_RDONLY);
+    try {
+      const { uid, mode } = fstatSync(fd);
+      return { bytes: new Uint8Array(readFileSync(fd)), uid, mode: mode & 0o7777 };
+    } finally {
+      closeSync(fd);
+    }
+  });
+}
+
 function access(path: string, mode: 'r' | 'rw'): number {
   try {
     accessSync(path, mode === 'r' ? constants.R_OK : constants.R_OK | constants.W_OK);
@@ -54,6 +67,7 @@ function access(path: string, mode: 'r' | 'rw'): number {
 /** The real files of this machine. */
 export const hostFiles: HostFiles = {
   readFile: (path) => call('read', path, () => new Uint8Array(readFileSync(path))),
+  readOwnedFile,
   writeFile,
   readDir: (path) => call('scandir', path, () => readdirSync(path)),
   readLink: (path) => call('readlink', path, () => readlinkSync(path)),

@@ -165,12 +165,25 @@ export interface VfioIrqSet {
   readonly data: null | Uint8Array | Int32Array;
 }
 
+/** What {@link HostFiles.readOwnedFile} read. */
+export interface OwnedFile {
+  readonly bytes: Uint8Array;
+  readonly uid: number;
+  /** Permission bits, as in stat(2). */
+  readonly mode: number;
+}
+
 /** Files, directories and links of the host, mostly in sysfs and procfs. */
 export interface HostFiles {
   /** @throws KernelError with `path` */
   readFile(path: string): Uint8Array;
   /** Writes in one write(2), as sysfs wants. @throws KernelError with `path` */
   writeFile(path: string, text: string): void;
+  /**
+   * A file with its owner and permission bits, all of the one file that was opened, so that nobody can change it in between.
+   * @throws KernelError with `path`
+   */
+  readOwnedFile(path: string): OwnedFile;
   readDir(path: string): string[];
   readLink(path: string): string;
   exists(path: string): boolean;

@@ -14,10 +14,12 @@ import { barRequests } from './bars/bar-requests.ts';
 import { type BackedArea, desiredMapping, type Piece, splitBar } from './bars/desired-mapping.ts';
 import { BarMaps, Mapping } from './bars/mapping.ts';
 import { usableMsix } from './bars/msix-layout.ts';
+import { checkGrants } from './config-space/grant-danger.ts';
+import { type ConfigGrant, checkForm, throwIssues } from './config-space/grants.ts';
 import { GuestRegisters } from './config-space/guest-registers.ts';
 import { HEADER } from './config-space/permission-table.ts';
 import { HardwareControl } from './hardware-control.ts';
-import type { HostDevice, HostResource } from './host/sysfs.ts';
+import { type HostDevice, type HostResource, readConfig } from './host/sysfs.ts';
 import { desiredInterrupts } from './interrupts/desired.ts';
 import { Interrupts } from './interrupts/interrupts.ts';
 import type { VfioDevice } from './vfio/device.ts';
@@ -61,6 +63,7 @@ export class AssignedFunction implements PciFunction {
   /** Addresses that firmware gave; kept across power cycles until it gives others. */
   readonly #placed = new Map<number, number>();
   readonly #warned = new Set<string>();
+  #grants: readonly ConfigGrant[] = [];
   #state: PoweredState | undefined;
   #booted = false;
   #tableIsShared = false;
@@ -120,6 +123,29 @@ export class AssignedFunction implements PciFunction {
     this.#placed.set(index, address);
     this.#registers.placeBar(index, address);
     if (this.#state) this.#sync();
+  }
+
+  /** The holes that are open in the closed config space. */
+  get grants(): readonly ConfigGrant[] {
+    return this.#grants;
+  }
+
+  /**
+   * Replaces all grants: added ones open and withdrawn ones close with the guest's next access, running or not.
+   * @param options.force also opens what {@link checkGrants} guards
+   * @throws CausewayError CONFIG_INVALID with every fault; the grants of before then stay
+   */
+  setGrants(grants: readonly ConfigGrant[], { force = false }: { readonly force?: boolean } = {}): void {
+    const { label } = this;
+    throwIssues(
+      grants.flatMap((grant, i) => {
+        const checked = checkForm(grant);
+        return typeof checked === 'string' ? [{ path: `${label}: grant ${i + 1}`, message: checked }] : [];
+      }),
+    );
+    checkGrants(grants, this.#hardwareConfig(), { label, force });
+    this.#registers.setGrants(grants);
+    this.#grants = [...grants];
   }
 
   powerOn(services: PciServices): void {
@@ -281,6 +307,15 @@ export class AssignedFunction implements PciFunction {
     if (!this.#registers.decode.memoryDecode || !this.#registers.powered) return false;
     const byte = this.#device.readRegionByte(bar, offset + (vector >>> 3));
     return ((byte >>> (vector & 7)) & 1) === 1;
+  }
+
+  /** Config space past VFIO's chain, which leaves capabilities out. Without privilege sysfs shows 64 bytes of it. */
+  #hardwareConfig(): Uint8Array {
+    const { native, host } = this.#options;
+    const whole = readConfig(native, host.bdf);
+    return whole && whole.length >= this.#device.configBytes
+      ? whole.subarray(0, this.#device.configBytes)
+      : this.#device.snapshotConfig().subarray(0, this.#device.configBytes);
   }
 
   /** The guest's own reset of the function: everything it reached goes first, BARs keep their addresses. */

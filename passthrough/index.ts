@@ -5,22 +5,27 @@ import type { RamWindow } from '../vmm/memory/guest-memory.ts';
 import type { ConfigStore, ConfigWindow } from '../vmm/pci/config-window.ts';
 import type { PciServices } from '../vmm/pci/function.ts';
 import { AssignedFunction } from './assigned-function.ts';
+import type { ConfigGrant } from './config-space/grants.ts';
+import { type DeviceRequest, grantsOf } from './device-request.ts';
 import { normaliseBdf } from './host/bdf.ts';
 import { checkDevices, raiseMemlock } from './host/preconditions.ts';
-import { readDevice, readResources } from './host/sysfs.ts';
+import { type HostDevice, readDevice, readResources } from './host/sysfs.ts';
 import { type DeviceEvent, watchDevice } from './interrupts/events.ts';
 import { type DmaBackend, type GroupedDevice, LegacyContainer } from './vfio/container.ts';
 import type { VfioDevice } from './vfio/device.ts';
 import { Resetter } from './vfio/reset.ts';
 
 export { AssignedFunction } from './assigned-function.ts';
+export { type ConfigGrant, formatGrant, parseGrants } from './config-space/grants.ts';
+export { grantsFor, parsePermitFile, readPermitFile } from './config-space/permit-file.ts';
+export type { DeviceRequest } from './device-request.ts';
 export { checkDevices } from './host/preconditions.ts';
 export type { DeviceEvent } from './interrupts/events.ts';
 
 export interface AssignOptions {
   readonly native: Native;
-  /** Host addresses, in the order in which the guest shall see them. */
-  readonly bdfs: readonly string[];
+  /** In the order in which the guest shall see them. */
+  readonly devices: readonly DeviceRequest[];
   /** All guest RAM: it is pinned and mapped for the devices, GPA as IOVA. Must outlive the session. */
   readonly ram: readonly RamWindow[];
   readonly store: ConfigStore;
@@ -43,13 +48,19 @@ export interface PassthroughSession {
  * @throws CausewayError, with everything undone
  */
 export function openDevices(options: AssignOptions): PassthroughSession {
-  const { native, bdfs, ram } = options;
+  const { native, devices, ram } = options;
   const ramBytes = ram.reduce((sum, window) => sum + window.sizeBytes, 0);
-  throwAll(checkDevices(native, bdfs, ramBytes));
+  throwAll(
+    checkDevices(
+      native,
+      devices.map(({ bdf }) => bdf),
+      ramBytes,
+    ),
+  );
   const session = new Session(options);
   try {
     raiseMemlock(native, ramBytes);
-    session.open(bdfs.map(normaliseBdf));
+    session.open(devices.map((device) => ({ ...device, bdf: normaliseBdf(device.bdf) })));
     return session;
   } catch (error) {
     try {
@@ -59,6 +70,13 @@ export function openDevices(options: AssignOptions): PassthroughSession {
     }
     throw error;
   }
+}
+
+/** A device with everything that was asked for it. */
+interface RequestedDevice extends GroupedDevice {
+  readonly host: HostDevice;
+  readonly request: DeviceRequest;
+  readonly grants: readonly ConfigGrant[];
 }
 
 class Session implements PassthroughSession {
@@ -75,10 +93,13 @@ class Session implements PassthroughSession {
     this.#options = options;
   }
 
-  open(bdfs: readonly HostBdf[]): void {
+  open(requests: readonly (DeviceRequest & { readonly bdf: HostBdf })[]): void {
     const { native, ram, warn } = this.#options;
-    if (bdfs.length === 0) return;
-    const grouped = bdfs.map((bdf): GroupedDevice => ({ bdf, group: readDevice(native, bdf)!.iommuGroup! }));
+    if (requests.length === 0) return;
+    const grouped = requests.map((request): RequestedDevice => {
+      const host = readDevice(native, request.bdf)!;
+      return { bdf: request.bdf, group: host.iommuGroup!, host, request, grants: grantsOf(native, request, host) };
+    });
     this.#backend = new LegacyContainer(native, grouped, warn);
     // Before any device is open: none can be a bus master before all RAM is mapped.
     this.#backend.mapRam(ram);
@@ -105,9 +126,9 @@ class Session implements PassthroughSession {
       throw new AggregateError(errors, `devices were not given back in order: ${errors.join('; ')}`);
   }
 
-  #openDevice(grouped: GroupedDevice, backend: DmaBackend, resetter: Resetter): void {
+  #openDevice(grouped: RequestedDevice, backend: DmaBackend, resetter: Resetter): void {
     const { native, store, warn, onEvent } = this.#options;
-    const host = readDevice(native, grouped.bdf)!;
+    const { host, request, grants } = grouped;
     const device = backend.openDevice(grouped);
     this.#devices.push(device);
     const window = store.allocate();
@@ -125,6 +146,7 @@ class Session implements PassthroughSession {
       warn,
     });
     this.functions.push(fn);
+    fn.setGrants(grants, { force: request.configPermitForce ?? false });
     if (onEvent) {
       this.#unwatch.push(
         watchDevice(native, device, (what) => onEvent({ type: 'device', label: fn.label, what }), warn),

@@ -1,7 +1,7 @@
 /** The host's files as a test scripts them: a tree with symbolic links, hooks on writes, refused paths. */
 
 import { ERRNO, kernelError } from '../kernel-error.ts';
-import type { HostFiles } from '../types.ts';
+import type { HostFiles, OwnedFile } from '../types.ts';
 import { FakeHostFile, type OpenFile } from './open-file.ts';
 
 type Content = string | Uint8Array | (() => string | Uint8Array);
@@ -27,6 +27,7 @@ function split(path: string): string[] {
 
 export class FakeFiles implements HostFiles {
   private readonly root: Directory = { type: 'dir', children: new Map() };
+  private readonly owners = new Map<string, { readonly uid: number; readonly mode: number }>();
   private readonly denied = new Map<string, 'rw' | 'w'>();
 
   // ---- the script ---------------------------------------------------------------------------------------------
@@ -80,6 +81,11 @@ export class FakeFiles implements HostFiles {
     this.denied.set(path, what);
   }
 
+  /** Gives a file an owner and permission bits; by default it is root's with mode 0644. They do not refuse anything. */
+  setOwner(path: string, uid: number, mode: number): void {
+    this.owners.set(path, { uid, mode });
+  }
+
   allow(path: string): void {
     this.denied.delete(path);
   }
@@ -94,6 +100,10 @@ export class FakeFiles implements HostFiles {
     }
     const content = node.read();
     return typeof content === 'string' ? new TextEncoder().encode(content) : content.slice();
+  }
+
+  readOwnedFile(path: string): OwnedFile {
+    return { bytes: this.readFile(path), ...(this.owners.get(path) ?? { uid: 0, mode: 0o644 }) };
   }
 
   writeFile(path: string, text: string): void {

@@ -15,7 +15,7 @@ import { FakeGroupFile, FakeVfio } from './fake-vfio.ts';
 import { Journal, type JournalEntry } from './journal.ts';
 import type { FakePciSpec } from './pci-spec.ts';
 
-const FILE_CALLS = ['readFile', 'writeFile', 'readDir', 'readLink', 'exists', 'access'] as const;
+const FILE_CALLS = ['readFile', 'readOwnedFile', 'writeFile', 'readDir', 'readLink', 'exists', 'access'] as const;
 const FD_CALLS = [
   ...(['open', 'close', 'dup', 'pread', 'pwrite', 'eventfd', 'eventfdSignal', 'eventfdTake'] as const),
   ...(['isReadable', 'watch', 'unwatch'] as const),

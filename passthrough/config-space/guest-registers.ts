@@ -10,7 +10,9 @@ import type { ConfigWindow } from '../../vmm/pci/config-window.ts';
 import type { BarRequest } from '../../vmm/pci/function.ts';
 import { Msi, msiControl } from '../../vmm/pci/msi.ts';
 import { Msix, type MsixLayout } from '../../vmm/pci/msix.ts';
+import type { ConfigGrant } from './grants.ts';
 import { buildImage, type GuestImage } from './image.ts';
+import { type ConfigMasks, installMasks, masksOf, withGrants } from './masks.ts';
 import {
   AF,
   AF_FLR,
@@ -65,6 +67,8 @@ export class GuestRegisters {
   readonly #options: RegisterOptions;
   readonly #events: RegisterEvents;
   readonly #powerOnImage: Uint8Array;
+  /** What the permission table gives, without grants. */
+  readonly #tableMasks: ConfigMasks;
   readonly #pm: Capability | undefined;
   readonly #msixOffset: number | undefined;
 
@@ -96,6 +100,7 @@ export class GuestRegisters {
     // What does not exist reads all ones, which is how an OS tells 256 bytes of config space from 4096.
     window.image.fill(0xff, sizeBytes);
     this.#powerOnImage = window.image.slice();
+    this.#tableMasks = masksOf(this.space);
   }
 
   /** COMMAND as the guest wrote it. */
@@ -130,6 +135,11 @@ export class GuestRegisters {
     this.msix?.reset();
     if (!keepBars) this.bars.reset();
     this.#showBars();
+  }
+
+  /** Opens exactly these holes beside what the table gives, from the next access on. */
+  setGrants(grants: readonly ConfigGrant[]): void {
+    installMasks(this.space, withGrants(this.#tableMasks, grants));
   }
 
   placeBar(index: number, address: number): void {
@@ -207,6 +217,8 @@ export class GuestRegisters {
       const covered = (lanes >>> (8 * (address - register))) & 0xffff;
       if (covered !== 0xffff) return;
       const value = (raw >>> (8 * (address - register))) & 0xffff;
+      // A grant of the address register has sent the write to the hardware already.
+      if ((readLe(this.space.deviceWrite, address, 2) & VPD_WRITE) !== 0) return;
       if (value & VPD_WRITE) this.#events.warn('the guest tried to write vital product data: refused');
       else this.#options.device.write(address, 2, value);
     });

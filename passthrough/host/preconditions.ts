@@ -7,6 +7,7 @@ import { CausewayError, isCausewayError } from '../../vmm/base/errors.ts';
 import { nearMatches, normaliseBdf } from './bdf.ts';
 import { bindCommand } from './binding.ts';
 import { findHolders } from './holders.ts';
+import { CAPABILITY, hasCapability } from './process.ts';
 import { type HostDevice, isBridge, listDevices, readDevice, readText } from './sysfs.ts';
 import {
   containerError,
@@ -26,7 +27,6 @@ export interface CheckOptions {
   readonly findHolders?: boolean;
 }
 
-const CAP_IPC_LOCK = 14n;
 const ENOENT = 2;
 const CONTAINER = '/dev/vfio/vfio';
 
@@ -78,8 +78,7 @@ export function raiseMemlock(host: Host, ramBytes: number): void {
 
 /** The kernel's type 1 driver does not count pages of a process with CAP_IPC_LOCK. */
 function mayLockMemory(host: Host): boolean {
-  const match = /^CapEff:\s*([0-9a-f]+)$/im.exec(readText(host, '/proc/self/status') ?? '');
-  return match !== null && ((BigInt(`0x${match[1]}`) >> CAP_IPC_LOCK) & 1n) === 1n;
+  return hasCapability(host, CAPABILITY.IPC_LOCK);
 }
 
 /** @throws CausewayError for the first thing that is wrong: the later ones follow from it */

@@ -19,6 +19,8 @@ export interface HostDevice {
   readonly bdf: HostBdf;
   readonly vendor: number;
   readonly device: number;
+  readonly subsystemVendor: number;
+  readonly subsystemDevice: number;
   /** 24 bits: base class, subclass, interface. */
   readonly classCode: number;
   /** Name of the bound driver. */
@@ -49,6 +51,8 @@ export function readDevice(files: HostFiles, bdf: HostBdf): HostDevice | undefin
     bdf,
     vendor: readNumber(files, `${directory}/vendor`),
     device: readNumber(files, `${directory}/device`),
+    subsystemVendor: readNumber(files, `${directory}/subsystem_vendor`),
+    subsystemDevice: readNumber(files, `${directory}/subsystem_device`),
     classCode: readNumber(files, `${directory}/class`),
     driver: linkName(files, `${directory}/driver`),
     iommuGroup: group === undefined ? undefined : Number(group),
@@ -73,6 +77,15 @@ export function readResources(files: HostFiles, bdf: HostBdf): HostResource[] {
     const [start = 0, end = 0, flags = 0] = line.trim().split(/\s+/).map(Number);
     return { start, sizeBytes: end > start ? end - start + 1 : 0, flags };
   });
+}
+
+/** Config space as the kernel reads it from the hardware: without privilege the first 64 bytes. Undefined when unreadable. */
+export function readConfig(files: HostFiles, bdf: HostBdf): Uint8Array | undefined {
+  try {
+    return files.readFile(`${PCI_DEVICES}/${bdf}/config`);
+  } catch {
+    return undefined;
+  }
 }
 
 /** PCI-to-PCI and CardBus bridges, host bridges: nothing that a guest can be given. */

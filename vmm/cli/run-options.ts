@@ -18,6 +18,16 @@ export const RUN_OPTIONS = {
     value: 'BDF',
     help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable',
   },
+  'config-permit': {
+    type: 'text',
+    value: 'FILE',
+    help: 'open registers of the devices to the guest, as this root-owned file grants them',
+  },
+  wc: {
+    type: 'text',
+    value: 'MODE',
+    help: 'write-combining on the devices: auto, require, deny or host (auto)',
+  },
   'huge-pages': { type: 'text', value: '2M|1G', help: "back guest RAM with the host's huge pages" },
   'reboot-limit': {
     type: 'whole',
@@ -54,10 +64,29 @@ export async function runConfig(options: RunOptions): Promise<unknown> {
     cmdline: options.cmdline,
     memory: options.memory,
     cpus: options.cpus,
-    devices: options.device,
+    devices: withDeviceOptions(options.device ?? ('devices' in file ? file.devices : undefined), options),
     hugePages: options['huge-pages'],
     rebootLimit: options['reboot-limit'],
     unpackKernel: options['no-unpack'] ? false : undefined,
   };
   return { ...file, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
+}
+
+/** Options that hold for every device, laid over what each has of its own. */
+function withDeviceOptions(devices: unknown, options: RunOptions): unknown {
+  const given = { configPermit: options['config-permit'], wc: options.wc };
+  const settings = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  if (Object.keys(settings).length === 0) return options.device;
+  if (!Array.isArray(devices) || devices.length === 0) {
+    const names = ['config-permit', 'wc'].filter((name) => name in options).map((name) => `--${name}`);
+    throw usageError('run', [`${names.join(' and ')} needs a device: --device BDF`]);
+  }
+  // What is neither text nor object stays as it is, for the check that names its place.
+  return devices.map((device: unknown) =>
+    typeof device === 'string'
+      ? { bdf: device, ...settings }
+      : typeof device === 'object' && device !== null
+        ? { ...device, ...settings }
+        : device,
+  );
 }

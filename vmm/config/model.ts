@@ -7,6 +7,42 @@ export type Size = number | `${number}${'K' | 'M' | 'G' | 'T' | 'KiB' | 'MiB' | 
 export interface DeviceConfig {
   /** Host address: `0000:01:00.0`; the domain may be left out. */
   readonly bdf: string;
+  /**
+   * Grants on config space: the path of a root-owned file, or lines `<offset> <readbits> <writebits>` (hexadecimal) for
+   * this device, which only root may give.
+   */
+  readonly configPermit?: string | readonly string[];
+  /** Also take grants on registers that guard the host: header, interrupts, power, SR-IOV, ATS, ACS, DOE. */
+  readonly configPermitForce?: boolean;
+  /** Write-combining: one mode for all BARs, or modes by BAR number with a `default`. */
+  readonly wc?: WcMode | WcModesConfig;
+}
+
+/**
+ * What is wanted of write-combining on a BAR. `auto`: the guest decides where it can. `require`: no start unless it can
+ * on every prefetchable BAR. `deny`: the BAR is trapped, which is slow. `host`: also this process's own mapping
+ * (experimental).
+ */
+export type WcMode = 'auto' | 'require' | 'deny' | 'host';
+
+/** Modes by BAR, for example `{ default: 'auto', 2: 'require' }`. */
+export interface WcModesConfig {
+  readonly default?: WcMode;
+  readonly [bar: number]: WcMode;
+}
+
+/** Complete: what is not listed in `bars` has the default. */
+export interface WcModes {
+  readonly default: WcMode;
+  readonly bars: Readonly<Record<number, WcMode>>;
+}
+
+/** One assigned PCI function, normalised. */
+export interface NormalDeviceConfig {
+  readonly bdf: string;
+  readonly configPermit?: string | readonly string[];
+  readonly configPermitForce?: boolean;
+  readonly wc?: WcModes;
 }
 
 export interface VmConfig {
@@ -42,7 +78,7 @@ export interface NormalVmConfig {
   readonly memoryBytes: number;
   readonly cpus: number;
   readonly hugePageBytes: number;
-  readonly devices: readonly { readonly bdf: string }[];
+  readonly devices: readonly NormalDeviceConfig[];
   readonly rebootLimit: number;
   readonly unpackKernel: boolean;
 }

@@ -1,8 +1,10 @@
 /** From what a user wrote to a complete configuration. Looks at the value only, never at the host. */
 import { GIB, MIB, PAGE_SIZE } from '../base/bits.ts';
 import { formatSize, parseSize } from '../base/units.ts';
-import { didYouMean, IssueList } from './issues.ts';
-import type { DeviceConfig, NormalVmConfig, VmConfig } from './model.ts';
+import { DEVICE_KEYS, readDeviceSettings } from './device-settings.ts';
+import { checkKeys, describe, type Fields, isObject } from './fields.ts';
+import { IssueList } from './issues.ts';
+import type { NormalDeviceConfig, NormalVmConfig, VmConfig } from './model.ts';
 
 export const MIN_MEMORY_BYTES: number = 16 * MIB;
 export const MAX_CPUS = 64;
@@ -24,9 +26,6 @@ const VM_KEYS = Object.keys({
   rebootLimit: 0,
   unpackKernel: 0,
 } satisfies Record<keyof VmConfig, 0>);
-const DEVICE_KEYS = Object.keys({ bdf: 0 } satisfies Record<keyof DeviceConfig, 0>);
-
-type Fields = Readonly<Record<string, unknown>>;
 
 /**
  * Fills in defaults, turns sizes into bytes and addresses into full form.
@@ -133,7 +132,7 @@ function readHugePages(fields: Fields, memoryBytes: number, issues: IssueList): 
   return bytes;
 }
 
-function readDevices(value: unknown, issues: IssueList): { bdf: string }[] {
+function readDevices(value: unknown, issues: IssueList): NormalDeviceConfig[] {
   if (value === undefined) return [];
   if (!Array.isArray(value)) {
     issues.add('devices', `must be a list, not ${describe(value)}`);
@@ -150,7 +149,7 @@ function readDevices(value: unknown, issues: IssueList): { bdf: string }[] {
       return [];
     }
     firstAt.set(bdf, index);
-    return [{ bdf }];
+    return [{ bdf, ...(isObject(entry) ? readDeviceSettings(entry, path, issues) : {}) }];
   });
 }
 
@@ -165,24 +164,4 @@ function readDevice(entry: unknown, path: string, issues: IssueList): string | u
   if (address === undefined) return issues.add(where, 'is missing', hint);
   const bdf = typeof address === 'string' ? normaliseBdf(address) : undefined;
   return bdf ?? issues.add(where, `${describe(address)} is not a PCI address`, hint);
-}
-
-function checkKeys(fields: Fields, known: readonly string[], path: string, issues: IssueList): void {
-  for (const key of Object.keys(fields)) {
-    if (known.includes(key)) continue;
-    const where = path === '' ? key : `${path}.${key}`;
-    issues.add(where, `is not known${didYouMean(key, known)}`);
-  }
-}
-
-function isObject(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** A value as it stands in a message: short, on one line. */
-function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
-  if (Array.isArray(value)) return 'a list';
-  if (value === null || typeof value !== 'object') return typeof value === 'function' ? 'a function' : String(value);
-  return 'an object';
 }

@@ -63,7 +63,7 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
     const ram = memory.windows;
     const session = passthrough?.openDevices({
       native,
-      bdfs,
+      devices: normal.devices,
       ram,
       store,
       warn,

@@ -1,0 +1,35 @@
+/** What a user wants of one assigned device beside its address. */
+import type { HostFiles } from '../native/types.ts';
+import { CausewayError } from '../vmm/base/errors.ts';
+import type { WcModes } from '../vmm/config/model.ts';
+import { type ConfigGrant, parseGrants } from './config-space/grants.ts';
+import { grantsFor, readPermitFile } from './config-space/permit-file.ts';
+import { effectiveUser } from './host/process.ts';
+import type { HostDevice } from './host/sysfs.ts';
+
+export interface DeviceRequest {
+  /** Host address; the domain may be left out. */
+  readonly bdf: string;
+  /** Path of a root-owned file of grants, or grants as lines, which only root may give. */
+  readonly configPermit?: string | readonly string[];
+  /** Also take grants on registers that guard the host. */
+  readonly configPermitForce?: boolean;
+  /** Default: `auto` for every BAR. */
+  readonly wc?: WcModes;
+}
+
+/**
+ * The grants of a request, parsed and of trusted origin; whether they fit the device is not looked at yet.
+ * @throws CausewayError CONFIG_INVALID
+ */
+export function grantsOf(files: HostFiles, { configPermit }: DeviceRequest, device: HostDevice): ConfigGrant[] {
+  if (configPermit === undefined) return [];
+  if (typeof configPermit === 'string') return grantsFor(readPermitFile(files, configPermit), device);
+  if (configPermit.length > 0 && effectiveUser(files) !== 0) {
+    throw new CausewayError('CONFIG_INVALID', `${device.bdf}: only root may give grants in the configuration`, {
+      bdf: device.bdf,
+      hint: 'put them into a file that belongs to root, and give its path as configPermit',
+    });
+  }
+  return parseGrants(configPermit, `${device.bdf}: configPermit`);
+}
