@@ -66,6 +66,7 @@ export const ERROR_CODES = {
   REBOOT_LIMIT: { exit: 'rebootLimit', meaning: 'The guest rebooted more often than allowed.' },
   TIMEOUT: { exit: 'timeout', meaning: 'The time allowed ran out.' },
   ABORTED: { exit: 'interrupted', meaning: 'The run was aborted by its caller.' },
+  CONTROL_UNAVAILABLE: { exit: 'host', meaning: 'The control socket cannot be made, or nobody answers on it.' },
   STATE: { exit: 'internal', meaning: 'The call does not fit the state of the object.' },
   INTERNAL: { exit: 'internal', meaning: 'An unexpected failure; please report it.' },
 } as const satisfies Record<string, { exit: ExitCodeName; meaning: string }>;

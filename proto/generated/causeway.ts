@@ -1,0 +1,495 @@
+/** Made from proto/ by scripts/generate-proto.mjs. Do not edit. */
+import type { EnumSchema, MessageSchema, MethodSchema, Schema } from '../schema.ts';
+
+/** One for each arm of VmEvent that may be asked for. */
+export type VmEventKind = 'VM_EVENT_KIND_UNSPECIFIED' | 'VM_EVENT_KIND_STATE' | 'VM_EVENT_KIND_REBOOT' | 'VM_EVENT_KIND_WARNING' | 'VM_EVENT_KIND_DEVICE' | 'VM_EVENT_KIND_EXIT';
+
+export type VmState = 'VM_STATE_UNSPECIFIED' | 'VM_STATE_CREATED' | 'VM_STATE_RUNNING' | 'VM_STATE_PAUSED' | 'VM_STATE_STOPPING' | 'VM_STATE_STOPPED' | 'VM_STATE_CLOSED';
+
+export type BarKind = 'BAR_KIND_UNSPECIFIED' | 'BAR_KIND_MEMORY' | 'BAR_KIND_PORT';
+
+export type BarAreaMode = 'BAR_AREA_MODE_UNSPECIFIED' | 'BAR_AREA_MODE_DIRECT' | 'BAR_AREA_MODE_TRAP';
+
+export type InterruptMode = 'INTERRUPT_MODE_UNSPECIFIED' | 'INTERRUPT_MODE_NONE' | 'INTERRUPT_MODE_INTX' | 'INTERRUPT_MODE_MSI' | 'INTERRUPT_MODE_MSIX';
+
+export type ResetOccasion = 'RESET_OCCASION_UNSPECIFIED' | 'RESET_OCCASION_BOOT' | 'RESET_OCCASION_REBOOT' | 'RESET_OCCASION_RELEASE' | 'RESET_OCCASION_GUEST';
+
+/** The closed vocabulary of vmm/base/errors.ts; docs/errors.md explains each. Numbers are never used again. */
+export type ErrorCode = 'ERROR_CODE_UNSPECIFIED' | 'ERROR_CODE_USAGE' | 'ERROR_CODE_CONFIG_INVALID' | 'ERROR_CODE_KERNEL_NOT_FOUND' | 'ERROR_CODE_KERNEL_INVALID' | 'ERROR_CODE_INITRD_NOT_FOUND' | 'ERROR_CODE_INITRD_TOO_BIG' | 'ERROR_CODE_CMDLINE_TOO_LONG' | 'ERROR_CODE_MEMORY_TOO_SMALL' | 'ERROR_CODE_MEMORY_UNAVAILABLE' | 'ERROR_CODE_KVM_MISSING' | 'ERROR_CODE_KVM_PERMISSION' | 'ERROR_CODE_KVM_UNSUPPORTED' | 'ERROR_CODE_ADDON_MISSING' | 'ERROR_CODE_DEVICE_NOT_FOUND' | 'ERROR_CODE_DEVICE_NOT_ENDPOINT' | 'ERROR_CODE_DEVICE_NOT_BOUND' | 'ERROR_CODE_DEVICE_BUSY' | 'ERROR_CODE_DEVICE_UNSUPPORTED' | 'ERROR_CODE_DEVICE_LOST' | 'ERROR_CODE_DEVICE_RESET_FAILED' | 'ERROR_CODE_IOMMU_MISSING' | 'ERROR_CODE_IRQ_REMAPPING_MISSING' | 'ERROR_CODE_GROUP_NOT_VIABLE' | 'ERROR_CODE_VFIO_MISSING' | 'ERROR_CODE_VFIO_PERMISSION' | 'ERROR_CODE_VF_TOKEN_REQUIRED' | 'ERROR_CODE_MEMLOCK_TOO_LOW' | 'ERROR_CODE_DMA_MAP_FAILED' | 'ERROR_CODE_BAR_NO_SPACE' | 'ERROR_CODE_TOO_MANY_DEVICES' | 'ERROR_CODE_GUEST_CRASHED' | 'ERROR_CODE_REBOOT_LIMIT' | 'ERROR_CODE_TIMEOUT' | 'ERROR_CODE_ABORTED' | 'ERROR_CODE_STATE' | 'ERROR_CODE_INTERNAL' | 'ERROR_CODE_CONTROL_UNAVAILABLE';
+
+export interface GetVmRequest {}
+
+export interface GetVmResponse {
+  readonly vm?: VmInfo | undefined;
+}
+
+export interface PauseVmRequest {}
+
+export interface PauseVmResponse {}
+
+export interface ResumeVmRequest {}
+
+export interface ResumeVmResponse {}
+
+export interface PressPowerButtonRequest {}
+
+export interface PressPowerButtonResponse {}
+
+export interface StopVmRequest {}
+
+export interface StopVmResponse {
+  readonly exit?: VmExit | undefined;
+}
+
+export interface InjectNmiRequest {}
+
+export interface InjectNmiResponse {}
+
+export interface WaitVmRequest {
+  /** Then the call fails with TIMEOUT. Left out: no limit. */
+  readonly timeoutMs?: number | undefined;
+}
+
+export interface WaitVmResponse {
+  readonly exit?: VmExit | undefined;
+}
+
+export interface SubscribeEventsRequest {
+  /** Events after this one, as far as they are kept; 0 for all that are. Left out: only those to come. */
+  readonly sinceEventId?: bigint | undefined;
+  /** Only these kinds. Empty: all. */
+  readonly kinds: readonly VmEventKind[];
+}
+
+export interface AttachConsoleRequest {
+  /** May come first, once. */
+  readonly start?: AttachConsoleStart | undefined;
+  /** What is typed. */
+  readonly data?: Uint8Array | undefined;
+}
+
+export interface AttachConsoleStart {
+  /** Output from this offset on, as far as it is kept. Left out: only what is to come. */
+  readonly offset?: bigint | undefined;
+}
+
+export interface ReadConsoleLogRequest {
+  /** From this offset on, as far as it is kept. */
+  readonly offset: bigint;
+  /** Go on with what is to come. */
+  readonly follow: boolean;
+}
+
+/** A piece of output. To resume, ask for offset plus the length of data. */
+export interface ConsoleOutput {
+  /** Bytes that the guest wrote before data. */
+  readonly offset: bigint;
+  readonly data: Uint8Array;
+  /** Bytes right before data that are lost, because the reader was too slow or came too late. */
+  readonly droppedBytes: bigint;
+}
+
+/** Bits of one dword of a device's config space, closed by default, that the guest may use on the hardware. */
+export interface ConfigGrant {
+  /** In bytes, aligned to 4, below 0x1000. */
+  readonly offset: number;
+  /** Read from the hardware at every access. */
+  readonly readBits: number;
+  /** Written to the hardware. More than read_bits only with write_only. */
+  readonly writeBits: number;
+  /** Bits that may be written and not read are meant so. */
+  readonly writeOnly: boolean;
+}
+
+export interface ConfigPermitRequest {
+  /** Host address of an assigned device. */
+  readonly bdf: string;
+  /** Takes the place of all grants given before. */
+  readonly grants: readonly ConfigGrant[];
+}
+
+export interface ConfigPermitResponse {}
+
+export interface VmEvent {
+  /** Counts up by one from 1 for as long as the VM's process lives. */
+  readonly id: bigint;
+  /** When the server heard of it. */
+  readonly time?: Timestamp | undefined;
+  readonly state?: StateChanged | undefined;
+  readonly reboot?: Rebooted | undefined;
+  readonly warning?: Warning | undefined;
+  readonly device?: DeviceEvent | undefined;
+  readonly exit?: Exited | undefined;
+  /** Always delivered, whatever the filter. */
+  readonly dropped?: EventsDropped | undefined;
+}
+
+export interface StateChanged {
+  readonly state: VmState;
+}
+
+/** The guest has rebooted. */
+export interface Rebooted {
+  /** So many times now. */
+  readonly count: bigint;
+}
+
+/** Something that a person should know. */
+export interface Warning {
+  readonly message: string;
+}
+
+/** Something happened to an assigned device. */
+export interface DeviceEvent {
+  /** The function's label, as in FunctionReport. */
+  readonly label: string;
+  readonly what: string;
+}
+
+/** The run has ended. */
+export interface Exited {
+  readonly exit?: VmExit | undefined;
+}
+
+/** The reader was too slow, or came too late: events before this one are gone. Its id is that of the last one lost. */
+export interface EventsDropped {
+  readonly count: bigint;
+}
+
+/** What a user writes. A field that is left out gets the default that stands beside it. */
+export interface VmConfig {
+  /** For messages and the control socket. Default: vm. */
+  readonly name?: string | undefined;
+  /** Path of a bzImage or of an x86-64 ELF kernel. Required. */
+  readonly kernel: string;
+  /** Path of the initial RAM disk. Default: none. */
+  readonly initrd?: string | undefined;
+  /** Kernel command line. Default: console=ttyS0. */
+  readonly cmdline?: string | undefined;
+  /** Guest RAM; a multiple of 4 KiB, at least 16 MiB, below 2^53. Default: 512 MiB. */
+  readonly memoryBytes?: bigint | undefined;
+  /** vCPUs, 1 to 64. Default: 1. */
+  readonly cpus?: number | undefined;
+  /** Huge pages of the host's reserve behind guest RAM: 0 (none), 2 MiB or 1 GiB. Default: 0. */
+  readonly hugePageBytes?: bigint | undefined;
+  readonly devices: readonly DeviceConfig[];
+  /** Reboots of the guest that are carried out; the next one ends the run. Below 2^53. Left out: no limit. */
+  readonly rebootLimit?: bigint | undefined;
+  /** Unpack the kernel's payload on the host. Default: true. */
+  readonly unpackKernel?: boolean | undefined;
+  /** Path of the control socket; empty for the default place. Left out: no control socket. */
+  readonly control?: string | undefined;
+}
+
+/** One assigned PCI function. */
+export interface DeviceConfig {
+  /** Host address; the domain may be left out. */
+  readonly bdf: string;
+}
+
+/** A VM as its process sees it now. */
+export interface VmInfo {
+  readonly state: VmState;
+  /** Process of the virtual machine monitor. */
+  readonly pid: number;
+  readonly report?: VmReport | undefined;
+  /** Present once the run has ended. */
+  readonly exit?: VmExit | undefined;
+  /** The complete configuration, where the server was given it. */
+  readonly config?: VmConfig | undefined;
+}
+
+export interface VmReport {
+  readonly name: string;
+  readonly cpus: number;
+  readonly memoryBytes: bigint;
+  readonly kernel: string;
+  readonly devices: readonly FunctionReport[];
+  readonly exits?: ExitCounters | undefined;
+  readonly reboots: bigint;
+}
+
+/** How a run ended. */
+export interface VmExit {
+  readonly shutdown?: VmExitShutdown | undefined;
+  readonly rebootLimit?: VmExitRebootLimit | undefined;
+  readonly debugExit?: VmExitDebugExit | undefined;
+  readonly crash?: VmExitCrash | undefined;
+  readonly stopped?: VmExitStopped | undefined;
+}
+
+/** The guest powered off. */
+export interface VmExitShutdown {}
+
+/** The guest wanted to reboot once more than allowed. */
+export interface VmExitRebootLimit {
+  readonly reboots: bigint;
+}
+
+/** The guest wrote this to the debug-exit port 0xf4. */
+export interface VmExitDebugExit {
+  readonly value: bigint;
+}
+
+/** The guest did something that KVM cannot carry on from. */
+export interface VmExitCrash {
+  readonly detail: string;
+}
+
+/** Somebody stopped it. */
+export interface VmExitStopped {}
+
+/** Exits to user space since the VM was created, by kind. */
+export interface ExitCounters {
+  /** Port I/O, without PCI config ports. */
+  readonly port: bigint;
+  /** Of those, accesses to the serial console. */
+  readonly console: bigint;
+  /** Memory-mapped I/O, without PCI config space. */
+  readonly mmio: bigint;
+  /** PCI config space, by port or ECAM. */
+  readonly config: bigint;
+  /** Returns of KVM_RUN that the monitor asked for. */
+  readonly kick: bigint;
+  readonly other: bigint;
+  readonly total: bigint;
+}
+
+/** A PCI function as the guest has it. */
+export interface FunctionReport {
+  /** For people: "0000:01:00.0 8086:10d3". */
+  readonly label: string;
+  /** Absent while the guest is off. */
+  readonly address?: GuestBdf | undefined;
+  readonly bars: readonly BarReport[];
+  readonly interrupts?: InterruptReport | undefined;
+  /** Resets that were done, oldest first. */
+  readonly resets: readonly ResetReport[];
+}
+
+/** The guest's address of a function; never the host's. */
+export interface GuestBdf {
+  readonly bus: number;
+  readonly device: number;
+  readonly function: number;
+}
+
+export interface BarReport {
+  /** 0 to 5; a 64-bit BAR has the index of its lower half. */
+  readonly index: number;
+  readonly sizeBytes: bigint;
+  readonly kind: BarKind;
+  readonly is64: boolean;
+  readonly prefetchable: boolean;
+  /** Guest-physical address, or port; absent while not decoded. */
+  readonly gpa?: bigint | undefined;
+  readonly areas: readonly BarArea[];
+}
+
+/** How a part of a BAR reaches the guest. */
+export interface BarArea {
+  /** From the start of the BAR, in bytes. */
+  readonly offset: bigint;
+  readonly sizeBytes: bigint;
+  readonly mode: BarAreaMode;
+  /** Why it is trapped, for example "msix-table". */
+  readonly why?: string | undefined;
+}
+
+export interface InterruptReport {
+  readonly mode: InterruptMode;
+  /** Vectors that the mode in use has. */
+  readonly available: number;
+  /** Vectors that go straight from the device to the guest now. */
+  readonly routed: number;
+}
+
+export interface ResetReport {
+  readonly when: ResetOccasion;
+  /** How: "flr", "hot-reset" … */
+  readonly method: string;
+  readonly ok: boolean;
+}
+
+export interface Error {
+  readonly code: ErrorCode;
+  readonly message: string;
+  /** Positive errno of the kernel call that failed. */
+  readonly errno?: number | undefined;
+  /** That call, for example VFIO_IOMMU_MAP_DMA. */
+  readonly syscall?: string | undefined;
+  /** The file concerned. */
+  readonly path?: string | undefined;
+  /** Host address of the device concerned. */
+  readonly bdf?: string | undefined;
+  /** What to do next. */
+  readonly hint?: string | undefined;
+  /** Every fault of a configuration. */
+  readonly issues: readonly ConfigIssue[];
+}
+
+export interface ConfigIssue {
+  /** Where: "devices[1].bdf"; empty for the whole. */
+  readonly path: string;
+  readonly message: string;
+}
+
+export interface Timestamp {
+  readonly seconds: bigint;
+  readonly nanos: number;
+}
+
+export interface Any {
+  readonly typeUrl: string;
+  readonly value: Uint8Array;
+}
+
+export interface Status {
+  readonly code: number;
+  readonly message: string;
+  readonly details: readonly Any[];
+}
+
+/** Every message, by name. */
+export interface MessageTypes {
+  GetVmRequest: GetVmRequest;
+  GetVmResponse: GetVmResponse;
+  PauseVmRequest: PauseVmRequest;
+  PauseVmResponse: PauseVmResponse;
+  ResumeVmRequest: ResumeVmRequest;
+  ResumeVmResponse: ResumeVmResponse;
+  PressPowerButtonRequest: PressPowerButtonRequest;
+  PressPowerButtonResponse: PressPowerButtonResponse;
+  StopVmRequest: StopVmRequest;
+  StopVmResponse: StopVmResponse;
+  InjectNmiRequest: InjectNmiRequest;
+  InjectNmiResponse: InjectNmiResponse;
+  WaitVmRequest: WaitVmRequest;
+  WaitVmResponse: WaitVmResponse;
+  SubscribeEventsRequest: SubscribeEventsRequest;
+  AttachConsoleRequest: AttachConsoleRequest;
+  AttachConsoleStart: AttachConsoleStart;
+  ReadConsoleLogRequest: ReadConsoleLogRequest;
+  ConsoleOutput: ConsoleOutput;
+  ConfigGrant: ConfigGrant;
+  ConfigPermitRequest: ConfigPermitRequest;
+  ConfigPermitResponse: ConfigPermitResponse;
+  VmEvent: VmEvent;
+  StateChanged: StateChanged;
+  Rebooted: Rebooted;
+  Warning: Warning;
+  DeviceEvent: DeviceEvent;
+  Exited: Exited;
+  EventsDropped: EventsDropped;
+  VmConfig: VmConfig;
+  DeviceConfig: DeviceConfig;
+  VmInfo: VmInfo;
+  VmReport: VmReport;
+  VmExit: VmExit;
+  VmExitShutdown: VmExitShutdown;
+  VmExitRebootLimit: VmExitRebootLimit;
+  VmExitDebugExit: VmExitDebugExit;
+  VmExitCrash: VmExitCrash;
+  VmExitStopped: VmExitStopped;
+  ExitCounters: ExitCounters;
+  FunctionReport: FunctionReport;
+  GuestBdf: GuestBdf;
+  BarReport: BarReport;
+  BarArea: BarArea;
+  InterruptReport: InterruptReport;
+  ResetReport: ResetReport;
+  Error: Error;
+  ConfigIssue: ConfigIssue;
+  Timestamp: Timestamp;
+  Any: Any;
+  Status: Status;
+}
+
+const enums = {
+  VmEventKind: {"VM_EVENT_KIND_UNSPECIFIED":0,"VM_EVENT_KIND_STATE":1,"VM_EVENT_KIND_REBOOT":2,"VM_EVENT_KIND_WARNING":3,"VM_EVENT_KIND_DEVICE":4,"VM_EVENT_KIND_EXIT":5},
+  VmState: {"VM_STATE_UNSPECIFIED":0,"VM_STATE_CREATED":1,"VM_STATE_RUNNING":2,"VM_STATE_PAUSED":3,"VM_STATE_STOPPING":4,"VM_STATE_STOPPED":5,"VM_STATE_CLOSED":6},
+  BarKind: {"BAR_KIND_UNSPECIFIED":0,"BAR_KIND_MEMORY":1,"BAR_KIND_PORT":2},
+  BarAreaMode: {"BAR_AREA_MODE_UNSPECIFIED":0,"BAR_AREA_MODE_DIRECT":1,"BAR_AREA_MODE_TRAP":2},
+  InterruptMode: {"INTERRUPT_MODE_UNSPECIFIED":0,"INTERRUPT_MODE_NONE":1,"INTERRUPT_MODE_INTX":2,"INTERRUPT_MODE_MSI":3,"INTERRUPT_MODE_MSIX":4},
+  ResetOccasion: {"RESET_OCCASION_UNSPECIFIED":0,"RESET_OCCASION_BOOT":1,"RESET_OCCASION_REBOOT":2,"RESET_OCCASION_RELEASE":3,"RESET_OCCASION_GUEST":4},
+  ErrorCode: {"ERROR_CODE_UNSPECIFIED":0,"ERROR_CODE_USAGE":1,"ERROR_CODE_CONFIG_INVALID":2,"ERROR_CODE_KERNEL_NOT_FOUND":3,"ERROR_CODE_KERNEL_INVALID":4,"ERROR_CODE_INITRD_NOT_FOUND":5,"ERROR_CODE_INITRD_TOO_BIG":6,"ERROR_CODE_CMDLINE_TOO_LONG":7,"ERROR_CODE_MEMORY_TOO_SMALL":8,"ERROR_CODE_MEMORY_UNAVAILABLE":9,"ERROR_CODE_KVM_MISSING":10,"ERROR_CODE_KVM_PERMISSION":11,"ERROR_CODE_KVM_UNSUPPORTED":12,"ERROR_CODE_ADDON_MISSING":13,"ERROR_CODE_DEVICE_NOT_FOUND":14,"ERROR_CODE_DEVICE_NOT_ENDPOINT":15,"ERROR_CODE_DEVICE_NOT_BOUND":16,"ERROR_CODE_DEVICE_BUSY":17,"ERROR_CODE_DEVICE_UNSUPPORTED":18,"ERROR_CODE_DEVICE_LOST":19,"ERROR_CODE_DEVICE_RESET_FAILED":20,"ERROR_CODE_IOMMU_MISSING":21,"ERROR_CODE_IRQ_REMAPPING_MISSING":22,"ERROR_CODE_GROUP_NOT_VIABLE":23,"ERROR_CODE_VFIO_MISSING":24,"ERROR_CODE_VFIO_PERMISSION":25,"ERROR_CODE_VF_TOKEN_REQUIRED":26,"ERROR_CODE_MEMLOCK_TOO_LOW":27,"ERROR_CODE_DMA_MAP_FAILED":28,"ERROR_CODE_BAR_NO_SPACE":29,"ERROR_CODE_TOO_MANY_DEVICES":30,"ERROR_CODE_GUEST_CRASHED":31,"ERROR_CODE_REBOOT_LIMIT":32,"ERROR_CODE_TIMEOUT":33,"ERROR_CODE_ABORTED":34,"ERROR_CODE_STATE":35,"ERROR_CODE_INTERNAL":36,"ERROR_CODE_CONTROL_UNAVAILABLE":37},
+} as const satisfies Record<string, EnumSchema>;
+
+const messages: Record<keyof MessageTypes, MessageSchema> = {
+  GetVmRequest: new Map([]),
+  GetVmResponse: new Map([[1, {"name":"vm","kind":"message","type":"VmInfo","presence":"optional"}]]),
+  PauseVmRequest: new Map([]),
+  PauseVmResponse: new Map([]),
+  ResumeVmRequest: new Map([]),
+  ResumeVmResponse: new Map([]),
+  PressPowerButtonRequest: new Map([]),
+  PressPowerButtonResponse: new Map([]),
+  StopVmRequest: new Map([]),
+  StopVmResponse: new Map([[1, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}]]),
+  InjectNmiRequest: new Map([]),
+  InjectNmiResponse: new Map([]),
+  WaitVmRequest: new Map([[1, {"name":"timeoutMs","kind":"uint32","presence":"optional"}]]),
+  WaitVmResponse: new Map([[1, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}]]),
+  SubscribeEventsRequest: new Map([[1, {"name":"sinceEventId","kind":"uint64","presence":"optional"}], [2, {"name":"kinds","kind":"enum","type":"VmEventKind","presence":"list"}]]),
+  AttachConsoleRequest: new Map([[1, {"name":"start","kind":"message","type":"AttachConsoleStart","presence":"optional","oneof":"input"}], [2, {"name":"data","kind":"bytes","presence":"optional","oneof":"input"}]]),
+  AttachConsoleStart: new Map([[1, {"name":"offset","kind":"uint64","presence":"optional"}]]),
+  ReadConsoleLogRequest: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"follow","kind":"bool","presence":"plain"}]]),
+  ConsoleOutput: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"data","kind":"bytes","presence":"plain"}], [3, {"name":"droppedBytes","kind":"uint64","presence":"plain"}]]),
+  ConfigGrant: new Map([[1, {"name":"offset","kind":"uint32","presence":"plain"}], [2, {"name":"readBits","kind":"uint32","presence":"plain"}], [3, {"name":"writeBits","kind":"uint32","presence":"plain"}], [4, {"name":"writeOnly","kind":"bool","presence":"plain"}]]),
+  ConfigPermitRequest: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"grants","kind":"message","type":"ConfigGrant","presence":"list"}]]),
+  ConfigPermitResponse: new Map([]),
+  VmEvent: new Map([[1, {"name":"id","kind":"uint64","presence":"plain"}], [2, {"name":"time","kind":"message","type":"Timestamp","presence":"optional"}], [10, {"name":"state","kind":"message","type":"StateChanged","presence":"optional","oneof":"event"}], [11, {"name":"reboot","kind":"message","type":"Rebooted","presence":"optional","oneof":"event"}], [12, {"name":"warning","kind":"message","type":"Warning","presence":"optional","oneof":"event"}], [13, {"name":"device","kind":"message","type":"DeviceEvent","presence":"optional","oneof":"event"}], [14, {"name":"exit","kind":"message","type":"Exited","presence":"optional","oneof":"event"}], [15, {"name":"dropped","kind":"message","type":"EventsDropped","presence":"optional","oneof":"event"}]]),
+  StateChanged: new Map([[1, {"name":"state","kind":"enum","type":"VmState","presence":"plain"}]]),
+  Rebooted: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
+  Warning: new Map([[1, {"name":"message","kind":"string","presence":"plain"}]]),
+  DeviceEvent: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"what","kind":"string","presence":"plain"}]]),
+  Exited: new Map([[1, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}]]),
+  EventsDropped: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
+  VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}]]),
+  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}]]),
+  VmInfo: new Map([[1, {"name":"state","kind":"enum","type":"VmState","presence":"plain"}], [2, {"name":"pid","kind":"uint32","presence":"plain"}], [3, {"name":"report","kind":"message","type":"VmReport","presence":"optional"}], [4, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}], [5, {"name":"config","kind":"message","type":"VmConfig","presence":"optional"}]]),
+  VmReport: new Map([[1, {"name":"name","kind":"string","presence":"plain"}], [2, {"name":"cpus","kind":"uint32","presence":"plain"}], [3, {"name":"memoryBytes","kind":"uint64","presence":"plain"}], [4, {"name":"kernel","kind":"string","presence":"plain"}], [5, {"name":"devices","kind":"message","type":"FunctionReport","presence":"list"}], [6, {"name":"exits","kind":"message","type":"ExitCounters","presence":"optional"}], [7, {"name":"reboots","kind":"uint64","presence":"plain"}]]),
+  VmExit: new Map([[1, {"name":"shutdown","kind":"message","type":"VmExitShutdown","presence":"optional","oneof":"reason"}], [2, {"name":"rebootLimit","kind":"message","type":"VmExitRebootLimit","presence":"optional","oneof":"reason"}], [3, {"name":"debugExit","kind":"message","type":"VmExitDebugExit","presence":"optional","oneof":"reason"}], [4, {"name":"crash","kind":"message","type":"VmExitCrash","presence":"optional","oneof":"reason"}], [5, {"name":"stopped","kind":"message","type":"VmExitStopped","presence":"optional","oneof":"reason"}]]),
+  VmExitShutdown: new Map([]),
+  VmExitRebootLimit: new Map([[1, {"name":"reboots","kind":"uint64","presence":"plain"}]]),
+  VmExitDebugExit: new Map([[1, {"name":"value","kind":"uint64","presence":"plain"}]]),
+  VmExitCrash: new Map([[1, {"name":"detail","kind":"string","presence":"plain"}]]),
+  VmExitStopped: new Map([]),
+  ExitCounters: new Map([[1, {"name":"port","kind":"uint64","presence":"plain"}], [2, {"name":"console","kind":"uint64","presence":"plain"}], [3, {"name":"mmio","kind":"uint64","presence":"plain"}], [4, {"name":"config","kind":"uint64","presence":"plain"}], [5, {"name":"kick","kind":"uint64","presence":"plain"}], [6, {"name":"other","kind":"uint64","presence":"plain"}], [7, {"name":"total","kind":"uint64","presence":"plain"}]]),
+  FunctionReport: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"address","kind":"message","type":"GuestBdf","presence":"optional"}], [3, {"name":"bars","kind":"message","type":"BarReport","presence":"list"}], [4, {"name":"interrupts","kind":"message","type":"InterruptReport","presence":"optional"}], [5, {"name":"resets","kind":"message","type":"ResetReport","presence":"list"}]]),
+  GuestBdf: new Map([[1, {"name":"bus","kind":"uint32","presence":"plain"}], [2, {"name":"device","kind":"uint32","presence":"plain"}], [3, {"name":"function","kind":"uint32","presence":"plain"}]]),
+  BarReport: new Map([[1, {"name":"index","kind":"uint32","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"kind","kind":"enum","type":"BarKind","presence":"plain"}], [4, {"name":"is64","kind":"bool","presence":"plain"}], [5, {"name":"prefetchable","kind":"bool","presence":"plain"}], [6, {"name":"gpa","kind":"uint64","presence":"optional"}], [7, {"name":"areas","kind":"message","type":"BarArea","presence":"list"}]]),
+  BarArea: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"mode","kind":"enum","type":"BarAreaMode","presence":"plain"}], [4, {"name":"why","kind":"string","presence":"optional"}]]),
+  InterruptReport: new Map([[1, {"name":"mode","kind":"enum","type":"InterruptMode","presence":"plain"}], [2, {"name":"available","kind":"uint32","presence":"plain"}], [3, {"name":"routed","kind":"uint32","presence":"plain"}]]),
+  ResetReport: new Map([[1, {"name":"when","kind":"enum","type":"ResetOccasion","presence":"plain"}], [2, {"name":"method","kind":"string","presence":"plain"}], [3, {"name":"ok","kind":"bool","presence":"plain"}]]),
+  Error: new Map([[1, {"name":"code","kind":"enum","type":"ErrorCode","presence":"plain"}], [2, {"name":"message","kind":"string","presence":"plain"}], [3, {"name":"errno","kind":"int32","presence":"optional"}], [4, {"name":"syscall","kind":"string","presence":"optional"}], [5, {"name":"path","kind":"string","presence":"optional"}], [6, {"name":"bdf","kind":"string","presence":"optional"}], [7, {"name":"hint","kind":"string","presence":"optional"}], [8, {"name":"issues","kind":"message","type":"ConfigIssue","presence":"list"}]]),
+  ConfigIssue: new Map([[1, {"name":"path","kind":"string","presence":"plain"}], [2, {"name":"message","kind":"string","presence":"plain"}]]),
+  Timestamp: new Map([[1, {"name":"seconds","kind":"int64","presence":"plain"}], [2, {"name":"nanos","kind":"int32","presence":"plain"}]]),
+  Any: new Map([[1, {"name":"typeUrl","kind":"string","presence":"plain"}], [2, {"name":"value","kind":"bytes","presence":"plain"}]]),
+  Status: new Map([[1, {"name":"code","kind":"int32","presence":"plain"}], [2, {"name":"message","kind":"string","presence":"plain"}], [3, {"name":"details","kind":"message","type":"Any","presence":"list"}]]),
+};
+
+export const SCHEMA: Schema & { readonly enums: typeof enums } = { messages, enums };
+
+export const VmService = {
+  getVm: {"path":"/causeway.v1.VmService/GetVm","request":"GetVmRequest","response":"GetVmResponse","requestStream":false,"responseStream":false},
+  /** Answers when no vCPU runs any more. */
+  pauseVm: {"path":"/causeway.v1.VmService/PauseVm","request":"PauseVmRequest","response":"PauseVmResponse","requestStream":false,"responseStream":false},
+  resumeVm: {"path":"/causeway.v1.VmService/ResumeVm","request":"ResumeVmRequest","response":"ResumeVmResponse","requestStream":false,"responseStream":false},
+  /** Presses the power button: the guest may shut down in order. */
+  pressPowerButton: {"path":"/causeway.v1.VmService/PressPowerButton","request":"PressPowerButtonRequest","response":"PressPowerButtonResponse","requestStream":false,"responseStream":false},
+  /** Ends the run at once and answers when it has ended. */
+  stopVm: {"path":"/causeway.v1.VmService/StopVm","request":"StopVmRequest","response":"StopVmResponse","requestStream":false,"responseStream":false},
+  /** Interrupts every vCPU with an NMI. */
+  injectNmi: {"path":"/causeway.v1.VmService/InjectNmi","request":"InjectNmiRequest","response":"InjectNmiResponse","requestStream":false,"responseStream":false},
+  /** Answers when the run ends, however it ends. */
+  waitVm: {"path":"/causeway.v1.VmService/WaitVm","request":"WaitVmRequest","response":"WaitVmResponse","requestStream":false,"responseStream":false},
+  /** Events kept and to come, in order. Ends with the VM's process. */
+  subscribeEvents: {"path":"/causeway.v1.VmService/SubscribeEvents","request":"SubscribeEventsRequest","response":"VmEvent","requestStream":false,"responseStream":true},
+  /** The guest's first serial port, both ways. Output goes on when the client has no more to type; it ends with the run. */
+  attachConsole: {"path":"/causeway.v1.VmService/AttachConsole","request":"AttachConsoleRequest","response":"ConsoleOutput","requestStream":true,"responseStream":true},
+  /** What the guest has written so far, as far as it is kept (the last MiB). */
+  readConsoleLog: {"path":"/causeway.v1.VmService/ReadConsoleLog","request":"ReadConsoleLogRequest","response":"ConsoleOutput","requestStream":false,"responseStream":true},
+  /** Opens bytes of a device's config space to the guest, from now on. */
+  configPermit: {"path":"/causeway.v1.VmService/ConfigPermit","request":"ConfigPermitRequest","response":"ConfigPermitResponse","requestStream":false,"responseStream":false},
+} as const satisfies Record<string, MethodSchema>;
