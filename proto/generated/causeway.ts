@@ -4,6 +4,8 @@ import type { EnumSchema, MessageSchema, MethodSchema, Schema } from '../schema.
 /** One for each arm of VmEvent that may be asked for. */
 export type VmEventKind = 'VM_EVENT_KIND_UNSPECIFIED' | 'VM_EVENT_KIND_STATE' | 'VM_EVENT_KIND_REBOOT' | 'VM_EVENT_KIND_WARNING' | 'VM_EVENT_KIND_DEVICE' | 'VM_EVENT_KIND_EXIT';
 
+export type WcMode = 'WC_MODE_UNSPECIFIED' | 'WC_MODE_AUTO' | 'WC_MODE_REQUIRE' | 'WC_MODE_DENY' | 'WC_MODE_HOST';
+
 export type VmState = 'VM_STATE_UNSPECIFIED' | 'VM_STATE_CREATED' | 'VM_STATE_RUNNING' | 'VM_STATE_PAUSED' | 'VM_STATE_STOPPING' | 'VM_STATE_STOPPED' | 'VM_STATE_CLOSED';
 
 export type BarKind = 'BAR_KIND_UNSPECIFIED' | 'BAR_KIND_MEMORY' | 'BAR_KIND_PORT';
@@ -89,6 +91,23 @@ export interface ConsoleOutput {
   readonly droppedBytes: bigint;
 }
 
+/** Takes the place of all grants that the device had. */
+export interface ConfigPermitRequest {
+  /** Host address of an assigned device. */
+  readonly bdf: string;
+  /** Path of a root-owned file of grants. */
+  readonly configPermitFile?: string | undefined;
+  /** Taken only when the monitor runs as root: others cannot open its socket then. */
+  readonly configPermitLines?: GrantLines | undefined;
+  /** Also take grants on registers that guard the host. */
+  readonly force: boolean;
+}
+
+export interface ConfigPermitResponse {
+  /** What is open from now on. */
+  readonly grants: readonly ConfigGrant[];
+}
+
 /** Bits of one dword of a device's config space, closed by default, that the guest may use on the hardware. */
 export interface ConfigGrant {
   /** In bytes, aligned to 4, below 0x1000. */
@@ -100,15 +119,6 @@ export interface ConfigGrant {
   /** Bits that may be written and not read are meant so. */
   readonly writeOnly: boolean;
 }
-
-export interface ConfigPermitRequest {
-  /** Host address of an assigned device. */
-  readonly bdf: string;
-  /** Takes the place of all grants given before. */
-  readonly grants: readonly ConfigGrant[];
-}
-
-export interface ConfigPermitResponse {}
 
 export interface VmEvent {
   /** Counts up by one from 1 for as long as the VM's process lives. */
@@ -185,6 +195,31 @@ export interface VmConfig {
 export interface DeviceConfig {
   /** Host address; the domain may be left out. */
   readonly bdf: string;
+  /** Path of a root-owned file of grants. */
+  readonly configPermitFile?: string | undefined;
+  /** Only root may give these. */
+  readonly configPermitLines?: GrantLines | undefined;
+  /** Also take grants on registers that guard the host. Default: false. */
+  readonly configPermitForce?: boolean | undefined;
+  /** Write-combining. Default: AUTO for every BAR. */
+  readonly wc?: WcModes | undefined;
+}
+
+/** Grants as lines "<offset> <readbits> <writebits> [wo]", all hexadecimal. */
+export interface GrantLines {
+  readonly lines: readonly string[];
+}
+
+export interface WcModes {
+  /** For BARs that are not listed. */
+  readonly default: WcMode;
+  readonly bars: readonly BarWcMode[];
+}
+
+export interface BarWcMode {
+  /** 0 to 5. */
+  readonly bar: number;
+  readonly mode: WcMode;
 }
 
 /** A VM as its process sees it now. */
@@ -371,9 +406,9 @@ export interface MessageTypes {
   AttachConsoleStart: AttachConsoleStart;
   ReadConsoleLogRequest: ReadConsoleLogRequest;
   ConsoleOutput: ConsoleOutput;
-  ConfigGrant: ConfigGrant;
   ConfigPermitRequest: ConfigPermitRequest;
   ConfigPermitResponse: ConfigPermitResponse;
+  ConfigGrant: ConfigGrant;
   VmEvent: VmEvent;
   StateChanged: StateChanged;
   Rebooted: Rebooted;
@@ -383,6 +418,9 @@ export interface MessageTypes {
   EventsDropped: EventsDropped;
   VmConfig: VmConfig;
   DeviceConfig: DeviceConfig;
+  GrantLines: GrantLines;
+  WcModes: WcModes;
+  BarWcMode: BarWcMode;
   VmInfo: VmInfo;
   VmReport: VmReport;
   VmExit: VmExit;
@@ -407,6 +445,7 @@ export interface MessageTypes {
 
 const enums = {
   VmEventKind: {"VM_EVENT_KIND_UNSPECIFIED":0,"VM_EVENT_KIND_STATE":1,"VM_EVENT_KIND_REBOOT":2,"VM_EVENT_KIND_WARNING":3,"VM_EVENT_KIND_DEVICE":4,"VM_EVENT_KIND_EXIT":5},
+  WcMode: {"WC_MODE_UNSPECIFIED":0,"WC_MODE_AUTO":1,"WC_MODE_REQUIRE":2,"WC_MODE_DENY":3,"WC_MODE_HOST":4},
   VmState: {"VM_STATE_UNSPECIFIED":0,"VM_STATE_CREATED":1,"VM_STATE_RUNNING":2,"VM_STATE_PAUSED":3,"VM_STATE_STOPPING":4,"VM_STATE_STOPPED":5,"VM_STATE_CLOSED":6},
   BarKind: {"BAR_KIND_UNSPECIFIED":0,"BAR_KIND_MEMORY":1,"BAR_KIND_PORT":2},
   BarAreaMode: {"BAR_AREA_MODE_UNSPECIFIED":0,"BAR_AREA_MODE_DIRECT":1,"BAR_AREA_MODE_TRAP":2},
@@ -435,9 +474,9 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   AttachConsoleStart: new Map([[1, {"name":"offset","kind":"uint64","presence":"optional"}]]),
   ReadConsoleLogRequest: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"follow","kind":"bool","presence":"plain"}]]),
   ConsoleOutput: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"data","kind":"bytes","presence":"plain"}], [3, {"name":"droppedBytes","kind":"uint64","presence":"plain"}]]),
+  ConfigPermitRequest: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"force","kind":"bool","presence":"plain"}]]),
+  ConfigPermitResponse: new Map([[1, {"name":"grants","kind":"message","type":"ConfigGrant","presence":"list"}]]),
   ConfigGrant: new Map([[1, {"name":"offset","kind":"uint32","presence":"plain"}], [2, {"name":"readBits","kind":"uint32","presence":"plain"}], [3, {"name":"writeBits","kind":"uint32","presence":"plain"}], [4, {"name":"writeOnly","kind":"bool","presence":"plain"}]]),
-  ConfigPermitRequest: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"grants","kind":"message","type":"ConfigGrant","presence":"list"}]]),
-  ConfigPermitResponse: new Map([]),
   VmEvent: new Map([[1, {"name":"id","kind":"uint64","presence":"plain"}], [2, {"name":"time","kind":"message","type":"Timestamp","presence":"optional"}], [10, {"name":"state","kind":"message","type":"StateChanged","presence":"optional","oneof":"event"}], [11, {"name":"reboot","kind":"message","type":"Rebooted","presence":"optional","oneof":"event"}], [12, {"name":"warning","kind":"message","type":"Warning","presence":"optional","oneof":"event"}], [13, {"name":"device","kind":"message","type":"DeviceEvent","presence":"optional","oneof":"event"}], [14, {"name":"exit","kind":"message","type":"Exited","presence":"optional","oneof":"event"}], [15, {"name":"dropped","kind":"message","type":"EventsDropped","presence":"optional","oneof":"event"}]]),
   StateChanged: new Map([[1, {"name":"state","kind":"enum","type":"VmState","presence":"plain"}]]),
   Rebooted: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
@@ -446,7 +485,10 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   Exited: new Map([[1, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}]]),
   EventsDropped: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
   VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}]]),
-  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}]]),
+  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}]]),
+  GrantLines: new Map([[1, {"name":"lines","kind":"string","presence":"list"}]]),
+  WcModes: new Map([[1, {"name":"default","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"bars","kind":"message","type":"BarWcMode","presence":"list"}]]),
+  BarWcMode: new Map([[1, {"name":"bar","kind":"uint32","presence":"plain"}], [2, {"name":"mode","kind":"enum","type":"WcMode","presence":"plain"}]]),
   VmInfo: new Map([[1, {"name":"state","kind":"enum","type":"VmState","presence":"plain"}], [2, {"name":"pid","kind":"uint32","presence":"plain"}], [3, {"name":"report","kind":"message","type":"VmReport","presence":"optional"}], [4, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}], [5, {"name":"config","kind":"message","type":"VmConfig","presence":"optional"}]]),
   VmReport: new Map([[1, {"name":"name","kind":"string","presence":"plain"}], [2, {"name":"cpus","kind":"uint32","presence":"plain"}], [3, {"name":"memoryBytes","kind":"uint64","presence":"plain"}], [4, {"name":"kernel","kind":"string","presence":"plain"}], [5, {"name":"devices","kind":"message","type":"FunctionReport","presence":"list"}], [6, {"name":"exits","kind":"message","type":"ExitCounters","presence":"optional"}], [7, {"name":"reboots","kind":"uint64","presence":"plain"}]]),
   VmExit: new Map([[1, {"name":"shutdown","kind":"message","type":"VmExitShutdown","presence":"optional","oneof":"reason"}], [2, {"name":"rebootLimit","kind":"message","type":"VmExitRebootLimit","presence":"optional","oneof":"reason"}], [3, {"name":"debugExit","kind":"message","type":"VmExitDebugExit","presence":"optional","oneof":"reason"}], [4, {"name":"crash","kind":"message","type":"VmExitCrash","presence":"optional","oneof":"reason"}], [5, {"name":"stopped","kind":"message","type":"VmExitStopped","presence":"optional","oneof":"reason"}]]),
@@ -490,6 +532,6 @@ export const VmService = {
   attachConsole: {"path":"/causeway.v1.VmService/AttachConsole","request":"AttachConsoleRequest","response":"ConsoleOutput","requestStream":true,"responseStream":true},
   /** What the guest has written so far, as far as it is kept (the last MiB). */
   readConsoleLog: {"path":"/causeway.v1.VmService/ReadConsoleLog","request":"ReadConsoleLogRequest","response":"ConsoleOutput","requestStream":false,"responseStream":true},
-  /** Opens bytes of a device's config space to the guest, from now on. */
+  /** Opens bits of a device's config space to the guest, from its next access on. */
   configPermit: {"path":"/causeway.v1.VmService/ConfigPermit","request":"ConfigPermitRequest","response":"ConfigPermitResponse","requestStream":false,"responseStream":false},
 } as const satisfies Record<string, MethodSchema>;

@@ -1,4 +1,4 @@
-/** The VM model: what a user writes. The same shape as a TypeScript object, a JSON file and (later) a message. */
+/** The VM model: what a user writes. The same shape as a TypeScript object, a JSON file and a message. */
 
 /** `512M`, `6GiB`, or a number of bytes. */
 export type Size = number | `${number}${'K' | 'M' | 'G' | 'T' | 'KiB' | 'MiB' | 'GiB' | 'TiB'}`;
@@ -67,6 +67,10 @@ export interface VmConfig {
    * Default true; what cannot be unpacked starts as it is.
    */
   readonly unpackKernel?: boolean;
+  /**
+   * Open a control socket: true for the default place (see docs/control-api.md), or its path. Default false.
+   */
+  readonly control?: boolean | string;
 }
 
 /** A normalised configuration: defaults filled in, sizes in bytes, addresses in full form. */
@@ -81,4 +85,5 @@ export interface NormalVmConfig {
   readonly devices: readonly NormalDeviceConfig[];
   readonly rebootLimit: number;
   readonly unpackKernel: boolean;
+  readonly control: boolean | string;
 }

@@ -25,6 +25,7 @@ test('fills in every default', () => {
     devices: [],
     rebootLimit: Number.POSITIVE_INFINITY,
     unpackKernel: true,
+    control: false,
   });
 });
 

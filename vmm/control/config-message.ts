@@ -1,0 +1,132 @@
+/** A VM's configuration as a message: the fourth dress of the one model, beside TypeScript object, script and JSON. */
+import { CODEC, type MessageTypes, WireError } from '../../proto/index.ts';
+import { CausewayError } from '../base/errors.ts';
+import { IssueList } from '../config/issues.ts';
+import type {
+  DeviceConfig,
+  NormalDeviceConfig,
+  NormalVmConfig,
+  VmConfig,
+  WcMode,
+  WcModesConfig,
+} from '../config/model.ts';
+
+type ConfigMessage = MessageTypes['VmConfig'];
+type DeviceMessage = MessageTypes['DeviceConfig'];
+type PermitMessage = Pick<DeviceMessage, 'configPermitFile' | 'configPermitLines'>;
+type ConfigPermit = NonNullable<DeviceConfig['configPermit']>;
+
+const WC_MODE = {
+  auto: 'WC_MODE_AUTO',
+  require: 'WC_MODE_REQUIRE',
+  deny: 'WC_MODE_DENY',
+  host: 'WC_MODE_HOST',
+} as const satisfies Record<WcMode, MessageTypes['BarWcMode']['mode']>;
+
+const HUGE_PAGES = new Map<bigint, NonNullable<VmConfig['hugePages']>>([
+  [2n ** 21n, '2M'],
+  [2n ** 30n, '1G'],
+]);
+
+/** A complete configuration as a message. */
+export function vmConfigToMessage(config: NormalVmConfig): ConfigMessage {
+  const { memoryBytes, hugePageBytes, rebootLimit, devices, control, ...same } = config;
+  return {
+    ...same,
+    memoryBytes: BigInt(memoryBytes),
+    hugePageBytes: BigInt(hugePageBytes),
+    rebootLimit: Number.isFinite(rebootLimit) ? BigInt(rebootLimit) : undefined,
+    devices: devices.map(deviceToMessage),
+    control: control === true ? '' : control === false ? undefined : control,
+  };
+}
+
+/**
+ * The configuration that a message holds, defaults not yet filled in: `normaliseVmConfig` does that and checks it.
+ * @throws CausewayError CONFIG_INVALID for numbers that the model cannot hold
+ */
+export function vmConfigFromMessage(message: ConfigMessage): VmConfig {
+  const issues = new IssueList();
+  const { memoryBytes, hugePageBytes, rebootLimit, devices, control, ...same } = message;
+  const config = {
+    ...same,
+    memory: exactly('memory_bytes', memoryBytes, issues),
+    hugePages: hugePagesOf(hugePageBytes, issues),
+    rebootLimit: exactly('reboot_limit', rebootLimit, issues),
+    devices: devices.map((device) => deviceFromMessage(device)),
+    control: control === '' ? true : control,
+  };
+  issues.throwIfAny();
+  return Object.fromEntries(
+    Object.entries(config).filter(([, value]) => value !== undefined),
+  ) as typeof config as VmConfig;
+}
+
+function deviceToMessage({ bdf, configPermit, configPermitForce, wc }: NormalDeviceConfig): DeviceMessage {
+  return {
+    bdf,
+    ...permitToMessage(configPermit),
+    configPermitForce,
+    wc: wc && {
+      default: WC_MODE[wc.default],
+      bars: Object.entries(wc.bars).map(([bar, mode]) => ({ bar: Number(bar), mode: WC_MODE[mode] })),
+    },
+  };
+}
+
+function deviceFromMessage({ bdf, configPermitForce, wc, ...permit }: DeviceMessage): DeviceConfig {
+  const configPermit = permitFromMessage(permit);
+  return {
+    bdf,
+    ...(configPermit === undefined ? {} : { configPermit }),
+    ...(configPermitForce === undefined ? {} : { configPermitForce }),
+    ...(wc === undefined ? {} : { wc: wcFromMessage(wc) }),
+  };
+}
+
+/** The two forms of a permit: the path of a file, or lines. */
+export function permitToMessage(permit: ConfigPermit | undefined): PermitMessage {
+  if (permit === undefined) return {};
+  return typeof permit === 'string' ? { configPermitFile: permit } : { configPermitLines: { lines: permit } };
+}
+
+export function permitFromMessage(message: PermitMessage): ConfigPermit | undefined {
+  return message.configPermitFile ?? message.configPermitLines?.lines;
+}
+
+function wcFromMessage({ default: fallback, bars }: MessageTypes['WcModes']): WcModesConfig {
+  const modes = bars.map(({ bar, mode }) => [bar, wcMode(mode)] as const);
+  return { ...Object.fromEntries(modes), default: wcMode(fallback) };
+}
+
+/** What is unknown or left out is the default. */
+function wcMode(message: MessageTypes['BarWcMode']['mode']): WcMode {
+  const found = Object.entries(WC_MODE).find(([, wire]) => wire === message);
+  return (found?.[0] as WcMode | undefined) ?? 'auto';
+}
+
+/** Bytes of a configuration, as for a `.binpb` file. */
+export function encodeVmConfig(config: NormalVmConfig): Uint8Array {
+  return CODEC.encode('VmConfig', vmConfigToMessage(config));
+}
+
+/** @throws CausewayError CONFIG_INVALID for what is no message, or holds what the model cannot */
+export function decodeVmConfig(bytes: Uint8Array): VmConfig {
+  try {
+    return vmConfigFromMessage(CODEC.decode('VmConfig', bytes));
+  } catch (cause) {
+    if (!(cause instanceof WireError)) throw cause;
+    throw new CausewayError('CONFIG_INVALID', `the message cannot be read: ${cause.message}`, { cause });
+  }
+}
+
+function exactly(path: string, value: bigint | undefined, issues: IssueList): number | undefined {
+  if (value === undefined) return undefined;
+  if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value);
+  return issues.add(path, `${value} is not below 2^53`);
+}
+
+function hugePagesOf(bytes: bigint | undefined, issues: IssueList): VmConfig['hugePages'] {
+  if (bytes === undefined || bytes === 0n) return undefined;
+  return HUGE_PAGES.get(bytes) ?? issues.add('huge_page_bytes', `${bytes} is neither 0 nor 2 MiB nor 1 GiB`);
+}
