@@ -2,135 +2,150 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { VmExit, VmReport } from '../index.ts';
+import type { VmConfig } from '../index.ts';
 import type { Lab } from '../lab/index.ts';
+import type { Outcome, Payload } from './inside/payloads.ts';
 import {
   HALT,
   INVALID_OPCODE,
+  inAl,
   inEax,
   jumpTo,
   loadEax,
   outByte,
   outEax,
   outString,
+  PAYLOAD_AT,
   pvhElf,
   SPIN,
   setEax,
   storeEax,
   WAIT_FOR_KEY,
 } from './support/payload.ts';
-import { causeway, openTestLab } from './support/test-lab.ts';
+import { causeway, openTestLab, runInside } from './support/test-lab.ts';
 
 const DEBUG_EXIT = 0xf4;
 const COM1 = 0x3f8;
 /** In the PCI hole; nothing is there without devices. */
 const UNCLAIMED_ADDRESS = 0xd800_0000;
 const UNCLAIMED_PORT = 0x5550;
+const TEXT = 'The quick brown fox jumps over the lazy dog.';
+const SEEN_BEFORE = 99;
 
-interface Outcome {
-  readonly code: number;
-  readonly exit: VmExit;
-  readonly report: VmReport;
-  /** With --json the console is here, and so are messages. */
-  readonly stderr: string;
-  readonly seconds: number;
+/** Resets when it finds zero in a word, and leaves a mark there. */
+function markAndReset(word: number): (readonly number[])[] {
+  const skipIfMarked = [0x85, 0xc0, 0x75, 0x0c];
+  return [loadEax(word), skipIfMarked, setEax(SEEN_BEFORE), storeEax(word), INVALID_OPCODE, outEax(DEBUG_EXIT), HALT];
 }
 
+interface Case extends Omit<Payload, 'config'> {
+  readonly code: readonly (readonly number[])[];
+  readonly config?: Partial<VmConfig>;
+}
+
+const resetting = (...code: (readonly number[])[]): Case => ({
+  code: [outString(COM1, 'again '), ...code, HALT],
+  config: { rebootLimit: 3 },
+});
+
+const CASES = {
+  'debug exit 0': { code: [setEax(0), outEax(DEBUG_EXIT), HALT] },
+  'debug exit 7': { code: [setEax(7), outEax(DEBUG_EXIT), HALT] },
+  'debug exit 0xdeadbeef': { code: [setEax(0xdead_beef), outEax(DEBUG_EXIT), HALT] },
+  'triple fault': resetting(INVALID_OPCODE),
+  'keyboard controller': resetting(outByte(0x64, 0xfe)),
+  'reset control register': resetting(outByte(0xcf9, 0x02), outByte(0xcf9, 0x06)),
+  'word in its data': { code: markAndReset(PAYLOAD_AT + 0x40), config: { rebootLimit: 1 } },
+  'word in its zeroed memory': { code: markAndReset(PAYLOAD_AT + 0x800), config: { rebootLimit: 1 } },
+  'unclaimed port': { code: [outEax(UNCLAIMED_PORT), inEax(UNCLAIMED_PORT), outEax(DEBUG_EXIT), HALT] },
+  'unclaimed address': {
+    code: [setEax(1), storeEax(UNCLAIMED_ADDRESS), loadEax(UNCLAIMED_ADDRESS), outEax(DEBUG_EXIT), HALT],
+  },
+  'jump to nowhere': { code: [jumpTo(UNCLAIMED_ADDRESS)] },
+  'string output': { code: [outString(COM1, TEXT), setEax(0), outEax(DEBUG_EXIT), HALT] },
+  key: { code: [WAIT_FOR_KEY, inAl(COM1), outEax(DEBUG_EXIT), HALT], typed: 'K' },
+  'halts for ever': { code: [HALT], stopAfterMs: 500, config: { cpus: 2 } },
+  'never leaves the guest': { code: [SPIN], stopAfterMs: 500, config: { cpus: 2 } },
+} satisfies Record<string, Case>;
+
+type Name = keyof typeof CASES;
+
 let lab: Lab;
+let outcomes: Record<Name, Outcome>;
 
 beforeAll(async () => {
   lab = await openTestLab({ kernel: '6.1' });
+  const payloads: Record<string, Payload> = {};
+  for (const [name, { code, config, ...rest }] of Object.entries<Case>(CASES)) {
+    const kernel = kernelPath(name as Name);
+    await writeFile(kernel, pvhElf(...code));
+    payloads[name] = { ...rest, config: { kernel, memory: '32M', ...config } };
+  }
+  outcomes = await runInside(lab, 'payloads', payloads);
 });
 
 afterAll(async () => {
   await lab?.close();
 });
 
-let payloads = 0;
-
-async function runPayload(
-  code: readonly (readonly number[])[],
-  options: readonly string[] = [],
-  stdin = '',
-): Promise<Outcome> {
-  const kernel = join(lab.shareDir, `payload-${payloads++}.elf`);
-  await writeFile(kernel, pvhElf(...code));
-  const began = Date.now();
-  const args = ['run', '--json', '--memory', '32M', '--timeout', '30', '--kernel', kernel, ...options];
-  const result = await causeway(lab, args, { stdin });
-  const seconds = (Date.now() - began) / 1000;
-  const { exit, exitCode, report } = JSON.parse(result.stdout || '{}') as Outcome & { exitCode: number };
-  expect(exitCode, result.stderr).toBe(result.code);
-  return { code: result.code, exit, report, stderr: result.stderr, seconds };
+function kernelPath(name: Name): string {
+  return join(lab.shareDir, `${name.replaceAll(' ', '-')}.elf`);
 }
 
 test.each([
-  [0, 0],
-  [7, 64],
-  [0xdead_beef, 64],
-])('the debug-exit port with %i ends the run with exit code %i', async (value, code) => {
-  const outcome = await runPayload([setEax(value), outEax(DEBUG_EXIT), HALT]);
-  expect(outcome).toMatchObject({ code, exit: { reason: 'debug-exit', value }, report: { reboots: 0 } });
-  // One instruction, one exit.
-  expect(outcome.report.exits).toMatchObject({ port: 1, mmio: 0, config: 0 });
+  ['debug exit 0', 0],
+  ['debug exit 7', 7],
+  ['debug exit 0xdeadbeef', 0xdead_beef],
+] as const)('%s ends the run with that value, and costs one exit', (name, value) => {
+  const { exit, report } = outcomes[name];
+  expect(exit).toEqual({ reason: 'debug-exit', value });
+  expect(report.exits).toMatchObject({ port: 1, mmio: 0, config: 0, other: 0 });
 });
 
-test.each([
-  ['a triple fault', [INVALID_OPCODE]],
-  ['the keyboard controller', [outByte(0x64, 0xfe), HALT]],
-  ['the reset control register', [outByte(0xcf9, 0x02), outByte(0xcf9, 0x06), HALT]],
-])('%s resets; the limit ends the run', async (_name, code) => {
-  const outcome = await runPayload([outString(COM1, 'again '), ...code], ['--reboot-limit', '3']);
-  expect(outcome).toMatchObject({ code: 6, exit: { reason: 'reboot-limit', reboots: 3 }, report: { reboots: 3 } });
-  expect(outcome.stderr).toContain('again again again again ');
+test('the command line tells the value and turns it into its exit code', async () => {
+  const { code, stderr } = await causeway(lab, ['run', '--memory', '32M', '--kernel', kernelPath('debug exit 7')]);
+  expect(stderr).toBe('causeway: the guest wrote 7 (0x7) to the debug-exit port\n');
+  expect(code).toBe(64);
 });
 
-test('a reset starts from fresh memory', async () => {
-  // Adds one to a word far from the code; a second boot must find zero again, or it would exit with 2.
-  const word = 0x180_0000;
-  const addOne = [0xff, 0x05, 0x00, 0x00, 0x80, 0x01];
-  const outcome = await runPayload(
-    [loadEax(word), [0x85, 0xc0, 0x75, 0x08], addOne, INVALID_OPCODE, outEax(DEBUG_EXIT), HALT],
-    ['--reboot-limit', '1'],
-  );
-  expect(outcome.exit).toEqual({ reason: 'reboot-limit', reboots: 1 });
+test.each(['triple fault', 'keyboard controller', 'reset control register'] as const)(
+  'the %s resets; the limit ends the run',
+  (name) => {
+    const { exit, report, console } = outcomes[name];
+    expect(exit).toEqual({ reason: 'reboot-limit', reboots: 3 });
+    expect(report.reboots).toBe(3);
+    expect(console).toBe('again again again again ');
+  },
+);
+
+test.each(['word in its data', 'word in its zeroed memory'] as const)(
+  'after a reset a kernel finds a %s as its file says',
+  (name) => {
+    expect(outcomes[name].exit).toEqual({ reason: 'reboot-limit', reboots: 1 });
+  },
+);
+
+test('what nothing answers reads as ones, and writes to it are lost', () => {
+  expect(outcomes['unclaimed port'].exit).toEqual({ reason: 'debug-exit', value: 0xffff_ffff });
+  expect(outcomes['unclaimed address'].exit).toEqual({ reason: 'debug-exit', value: 0xffff_ffff });
+  expect(outcomes['unclaimed address'].report.exits).toMatchObject({ mmio: 2, port: 1 });
 });
 
-test('what nothing answers reads as ones, and writes to it are lost', async () => {
-  const port = await runPayload([outEax(UNCLAIMED_PORT), inEax(UNCLAIMED_PORT), outEax(DEBUG_EXIT), HALT]);
-  expect(port.exit).toEqual({ reason: 'debug-exit', value: 0xffff_ffff });
-  const code = [setEax(1), storeEax(UNCLAIMED_ADDRESS), loadEax(UNCLAIMED_ADDRESS), outEax(DEBUG_EXIT), HALT];
-  const memory = await runPayload(code);
-  expect(memory.exit).toEqual({ reason: 'debug-exit', value: 0xffff_ffff });
-  expect(memory.report.exits).toMatchObject({ mmio: 2, port: 1 });
+test('code that KVM cannot run is a crash that says where', () => {
+  const { exit } = outcomes['jump to nowhere'];
+  expect(exit).toEqual({ reason: 'crash', detail: expect.stringMatching(/vCPU 0 at rip 0xd8000000/) });
 });
 
-test('code that KVM cannot run is a crash that says where', async () => {
-  const outcome = await runPayload([jumpTo(UNCLAIMED_ADDRESS)]);
-  expect(outcome).toMatchObject({ code: 5, exit: { reason: 'crash' } });
-  expect(outcome.exit).toHaveProperty('detail', expect.stringMatching(/vCPU 0 at rip 0xd8000000/));
+test('a string instruction is one console write after the other, in order', () => {
+  expect(outcomes['string output'].console).toBe(TEXT);
+  expect(outcomes['string output'].report.exits.console).toBeGreaterThan(0);
 });
 
-test('a string instruction is one console write after the other, in order', async () => {
-  const text = 'The quick brown fox jumps over the lazy dog.';
-  const outcome = await runPayload([outString(COM1, text), setEax(0), outEax(DEBUG_EXIT), HALT]);
-  expect(outcome.code).toBe(0);
-  expect(outcome.stderr).toContain(text);
-  expect(outcome.report.exits.console).toBeGreaterThan(0);
+test('what is typed reaches the guest', () => {
+  expect(outcomes.key.exit).toEqual({ reason: 'debug-exit', value: 'K'.charCodeAt(0) });
 });
 
-test('what is typed reaches the guest', async () => {
-  const echo = [...inEax(COM1).slice(0, 4), 0xec, 0x0f, 0xb6, 0xc0];
-  const outcome = await runPayload([WAIT_FOR_KEY, echo, outEax(DEBUG_EXIT), HALT], [], 'K');
-  expect(outcome.exit).toEqual({ reason: 'debug-exit', value: 'K'.charCodeAt(0) });
-});
-
-test.each([
-  ['halts for ever', HALT],
-  ['never leaves the guest', SPIN],
-])('a guest that %s is stopped by the time limit at once', async (_name, code) => {
-  const { code: exitCode, exit, seconds } = await runPayload([code], ['--timeout', '2', '--cpus', '2']);
-  expect(exitCode).toBe(124);
-  expect(exit).toEqual({ reason: 'stopped' });
-  expect(seconds).toBeLessThan(15);
+test.each(['halts for ever', 'never leaves the guest'] as const)('a guest that %s is stopped at once', (name) => {
+  expect(outcomes[name].exit).toEqual({ reason: 'stopped' });
+  expect(outcomes[name].stopMs).toBeLessThan(1000);
 });

@@ -1,10 +1,14 @@
 /** Tiny guests without an operating system: a PVH ELF with a few bytes of 32-bit code, assembled by hand. */
 
-const LOAD_AT = 0x10_0000;
+/** Where the first byte of the code is loaded and run. */
+export const PAYLOAD_AT = 0x10_0000;
+/** Zeroed memory behind the code, up to this far from its start. */
+const MEMORY_SIZE = 0x1000;
 const HEADER_SIZE = 64;
 const PROGRAM_HEADER_SIZE = 56;
 const NOTE_AT: number = HEADER_SIZE + 2 * PROGRAM_HEADER_SIZE;
 const CODE_AT = 0x1000;
+const DATA_SIZE = 0x80;
 const PT_LOAD = 1;
 const PT_NOTE = 4;
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
@@ -12,33 +16,43 @@ const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 /** A 64-bit ELF file whose code starts at its PVH entry, in protected mode with flat segments and no IDT. */
 export function pvhElf(...code: readonly (readonly number[])[]): Uint8Array {
   const bytes = code.flat();
-  const note = noteSegment(LOAD_AT);
+  // Some data behind the code.
+  while (bytes.length < DATA_SIZE) bytes.push(0);
+  const note = noteSegment(PAYLOAD_AT);
   const file = new Uint8Array(CODE_AT + bytes.length);
   const view = new DataView(file.buffer);
   file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
   view.setUint16(16, 2, true); // executable
   view.setUint16(18, 62, true); // x86-64
   view.setUint32(20, 1, true);
-  view.setBigUint64(24, BigInt(LOAD_AT), true);
+  view.setBigUint64(24, BigInt(PAYLOAD_AT), true);
   view.setBigUint64(32, BigInt(HEADER_SIZE), true);
   view.setUint16(52, HEADER_SIZE, true);
   view.setUint16(54, PROGRAM_HEADER_SIZE, true);
   view.setUint16(56, 2, true);
-  programHeader(view, HEADER_SIZE, PT_LOAD, CODE_AT, LOAD_AT, bytes.length);
-  programHeader(view, HEADER_SIZE + PROGRAM_HEADER_SIZE, PT_NOTE, NOTE_AT, 0, note.length);
+  programHeader(view, HEADER_SIZE, PT_LOAD, CODE_AT, PAYLOAD_AT, bytes.length, MEMORY_SIZE);
+  programHeader(view, HEADER_SIZE + PROGRAM_HEADER_SIZE, PT_NOTE, NOTE_AT, 0, note.length, note.length);
   file.set(note, NOTE_AT);
   file.set(bytes, CODE_AT);
   return file;
 }
 
-function programHeader(view: DataView, at: number, type: number, offset: number, gpa: number, size: number): void {
+function programHeader(
+  view: DataView,
+  at: number,
+  type: number,
+  offset: number,
+  gpa: number,
+  fileSize: number,
+  memorySize: number,
+): void {
   view.setUint32(at, type, true);
   view.setUint32(at + 4, 7, true);
   view.setBigUint64(at + 8, BigInt(offset), true);
   view.setBigUint64(at + 16, BigInt(gpa), true);
   view.setBigUint64(at + 24, BigInt(gpa), true);
-  view.setBigUint64(at + 32, BigInt(size), true);
-  view.setBigUint64(at + 40, BigInt(size), true);
+  view.setBigUint64(at + 32, BigInt(fileSize), true);
+  view.setBigUint64(at + 40, BigInt(memorySize), true);
   view.setBigUint64(at + 48, 4n, true);
 }
 
@@ -80,6 +94,11 @@ export function setEax(value: number): number[] {
 /** in eax, port */
 export function inEax(port: number): number[] {
   return [...selectPort(port), 0xed];
+}
+
+/** mov al from port, the rest of eax zero */
+export function inAl(port: number): number[] {
+  return [...selectPort(port), 0xec, 0x0f, 0xb6, 0xc0];
 }
 
 /** mov eax, [address] */
