@@ -56,7 +56,7 @@ export async function listenAt(server: Server, path: string): Promise<() => Prom
   let nursery: string | undefined;
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    nursery = await mkdtemp(join(dirname(path), '.'));
+    nursery = await mkdtemp(`${dirname(path)}/.`);
     const born = join(nursery, 's');
     checkLength(born);
     await listening(server, born);
@@ -99,7 +99,7 @@ async function publish(born: string, path: string): Promise<void> {
  * Connects to a control socket.
  * @throws CausewayError CONTROL_UNAVAILABLE
  */
-export function connectTo(path: string): Promise<Socket> {
+export async function connectTo(path: string): Promise<Socket> {
   checkLength(path);
   return new Promise((resolve, reject) => {
     const socket = connect({ path });
