@@ -37,6 +37,13 @@ export interface AssignOptions {
 export interface PassthroughSession {
   readonly functions: readonly AssignedFunction[];
   /**
+   * Replaces the grants of one device, also while the guest runs. What may be asked for and by whom is as in the
+   * configuration.
+   * @returns what is open now
+   * @throws CausewayError CONFIG_INVALID, DEVICE_NOT_FOUND; the grants of before then stay
+   */
+  permitConfig(request: DeviceRequest): readonly ConfigGrant[];
+  /**
    * Bus master off, reset, release; RAM is unmapped only when every device is closed. A second call is ignored.
    * @throws AggregateError with everything that failed, after all of it was tried
    */
@@ -85,6 +92,7 @@ class Session implements PassthroughSession {
   readonly #devices: VfioDevice[] = [];
   readonly #windows: ConfigWindow[] = [];
   readonly #unwatch: (() => void)[] = [];
+  readonly #assigned = new Map<HostBdf, { readonly host: HostDevice; readonly fn: AssignedFunction }>();
   /** How many powered functions each KVM-known file stands for: KVM takes a group once. */
   readonly #kvmFiles = new Map<Fd, number>();
   #backend: DmaBackend | undefined;
@@ -105,6 +113,15 @@ class Session implements PassthroughSession {
     this.#backend.mapRam(ram);
     const resetter = new Resetter(native, this.#backend.groups);
     for (const device of grouped) this.#openDevice(device, this.#backend, resetter);
+  }
+
+  permitConfig(request: DeviceRequest): readonly ConfigGrant[] {
+    const bdf = normaliseBdf(request.bdf);
+    const assigned = this.#assigned.get(bdf);
+    if (!assigned) throw new CausewayError('DEVICE_NOT_FOUND', `${bdf} is not assigned to this VM`, { bdf });
+    const grants = grantsOf(this.#options.native, request, assigned.host);
+    assigned.fn.setGrants(grants, { force: request.configPermitForce ?? false });
+    return assigned.fn.grants;
   }
 
   close(): void {
@@ -146,6 +163,7 @@ class Session implements PassthroughSession {
       warn,
     });
     this.functions.push(fn);
+    this.#assigned.set(grouped.bdf, { host, fn });
     fn.setGrants(grants, { force: request.configPermitForce ?? false });
     if (onEvent) {
       this.#unwatch.push(

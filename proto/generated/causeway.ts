@@ -187,7 +187,10 @@ export interface VmConfig {
   readonly rebootLimit?: bigint | undefined;
   /** Unpack the kernel's payload on the host. Default: true. */
   readonly unpackKernel?: boolean | undefined;
-  /** Path of the control socket; empty for the default place. Left out: no control socket. */
+  /**
+   * Control socket: a name in the user's folder for sockets, or a path with a slash in it; empty for the VM's own name.
+   * Left out: none.
+   */
   readonly control?: string | undefined;
 }
 

@@ -35,6 +35,11 @@ export const RUN_OPTIONS = {
     help: 'carry out so many reboots of the guest; the next one ends the run',
   },
   'no-unpack': { type: 'flag', help: 'let the guest unpack its kernel itself' },
+  control: {
+    type: 'text',
+    value: 'NAME|PATH',
+    help: 'open a control socket, for "causeway vm": a name, or a path with a slash in it',
+  },
   timeout: { type: 'seconds', value: 'S', help: 'end the run after so many seconds' },
   summary: { type: 'flag', help: 'at the end, tell what was assigned and what the run cost (stderr)' },
   json: { type: 'flag', help: 'at the end, print one JSON object to stdout; the console then goes to stderr' },
@@ -68,6 +73,7 @@ export async function runConfig(options: RunOptions): Promise<unknown> {
     hugePages: options['huge-pages'],
     rebootLimit: options['reboot-limit'],
     unpackKernel: options['no-unpack'] ? false : undefined,
+    control: options.control,
   };
   return { ...file, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
 }

@@ -68,7 +68,8 @@ export interface VmConfig {
    */
   readonly unpackKernel?: boolean;
   /**
-   * Open a control socket: true for the default place (see docs/control-api.md), or its path. Default false.
+   * Open a control socket: true for one with the VM's name in the user's folder for sockets, or another name, or a path
+   * with a slash in it. Default false.
    */
   readonly control?: boolean | string;
 }

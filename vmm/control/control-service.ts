@@ -19,7 +19,8 @@ import type { Vm, VmEvent, VmExit } from './vm.ts';
 /** Grants for one device, from a root-owned file or as lines. */
 export interface ConfigPermitRequest {
   readonly bdf: string;
-  readonly configPermit: string | readonly string[] | undefined;
+  /** Path of a root-owned file, or lines, which only a VMM of root takes; left out: every grant is withdrawn. */
+  readonly configPermit?: string | readonly string[];
   readonly configPermitForce: boolean;
 }
 
@@ -192,7 +193,8 @@ export class ControlService implements Handlers<typeof VmService> {
   readonly configPermit: Method<'configPermit'> = async ({ bdf, force, ...permit }) => {
     const { permitConfig } = this.#options;
     if (!permitConfig) throw new CausewayError('DEVICE_NOT_FOUND', 'this VM has no assigned device');
-    const request = { bdf, configPermit: permitFromMessage(permit), configPermitForce: force };
+    const source = permitFromMessage(permit);
+    const request = { bdf, configPermitForce: force, ...(source === undefined ? {} : { configPermit: source }) };
     return { grants: permitConfig(request).map((grant) => ({ ...grant, writeOnly: grant.writeOnly ?? false })) };
   };
 }

@@ -234,7 +234,7 @@ test('grants on config space', async () => {
   const client = await served.connect();
   const lines = { bdf: '0000:01:00.0', configPermit: ['40 ffffffff 1'], configPermitForce: true };
   expect(await client.permitConfig(lines)).toEqual([grant]);
-  const none = { bdf: '0000:01:00.0', configPermit: undefined, configPermitForce: false };
+  const none = { bdf: '0000:01:00.0', configPermitForce: false };
   await client.permitConfig(none);
   await client.permitConfig({ ...none, configPermit: '/etc/causeway/permit' });
   expect(asked).toEqual([lines, none, { ...none, configPermit: '/etc/causeway/permit' }]);

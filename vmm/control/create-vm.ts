@@ -12,6 +12,7 @@ import { GuestMemory } from '../memory/guest-memory.ts';
 import { memoryLayout } from '../memory/layout.ts';
 import { ConfigStore } from '../pci/config-window.ts';
 import { EventHub } from './event-hub.ts';
+import type { ControlServer } from './serve-control.ts';
 import { VirtualMachine } from './virtual-machine.ts';
 import type { Vm, VmEvent } from './vm.ts';
 
@@ -44,6 +45,9 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
 
   const resources = new Disposer();
   const events = new EventHub<VmEvent>();
+  let control: ControlServer | undefined;
+  // Closed last: clients see how the devices are given back, and that the socket has gone means that they were.
+  resources.defer(() => control?.close());
   try {
     const kvm = openKvm(native);
     resources.defer(() => kvm[Symbol.dispose]());
@@ -82,6 +86,15 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
       events,
       resources,
     });
+    if (normal.control !== false) {
+      // Loaded only when wanted: HTTP/2 and the messages take 6 MiB.
+      const { serveControl } = await import('./serve-control.ts');
+      control = await serveControl(vm, normal.control === true ? normal.name : normal.control, {
+        config: normal,
+        events: events.observe(),
+        ...(session ? { permitConfig: (request) => session.permitConfig(request) } : {}),
+      });
+    }
     signal?.addEventListener('abort', () => void vm.close().catch(() => {}), { once: true });
     return vm;
   } catch (error) {

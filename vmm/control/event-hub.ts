@@ -25,8 +25,18 @@ export class EventHub<T> {
 
   /** Events from the moment of the call on; the first stream also has all before. */
   stream(): AsyncIterable<T> {
-    const reader = { queue: this.#early ?? [], wake: () => {} };
+    const early = this.#early ?? [];
     this.#early = undefined;
+    return this.#follow(early);
+  }
+
+  /** As {@link stream}, for a reader beside the user: what came before stays there for the first stream. */
+  observe(): AsyncIterable<T> {
+    return this.#follow([...(this.#early ?? [])]);
+  }
+
+  #follow(queue: T[]): AsyncIterable<T> {
+    const reader = { queue, wake: () => {} };
     this.#readers.add(reader);
     const iterate = async function* (hub: EventHub<T>): AsyncGenerator<T> {
       try {
