@@ -1,4 +1,4 @@
-/** Grants: vfio.md §2.5, assertions 30 to 33. */
+/** Grants; the numbers in brackets are those of the conformance assertions. */
 import { describe, expect, test } from 'vitest';
 import { FakeKernel } from '../../native/fake/fake-kernel.ts';
 import type { HostBdf } from '../../native/types.ts';

@@ -94,6 +94,22 @@ export const HEADER_RULES: readonly RegisterRule[] = [
   { name: 'min grant, max latency', offset: 0x3e, width: 2 },
 ];
 
+/** Registers of the header that code fills in, for the documents. */
+export const HEADER_BY_CODE: readonly Pick<RegisterRule, 'name' | 'offset' | 'width' | 'why'>[] = [
+  ...[0, 1, 2, 3, 4, 5].map((bar) => ({
+    name: `BAR${bar}`,
+    offset: 0x10 + 4 * bar,
+    width: 4 as const,
+    why: "emulated: size and kind are the hardware's, the address is the guest's own",
+  })),
+  { name: 'expansion ROM', offset: 0x30, width: 4, why: 'no ROM is offered' },
+  { name: 'capability pointer', offset: HEADER.CAPABILITIES, width: 1, why: 'leads to the first capability shown' },
+  { name: 'reserved', offset: 0x35, width: 1 },
+  { name: 'reserved', offset: 0x36, width: 2 },
+  { name: 'reserved', offset: 0x38, width: 4 },
+  { name: 'interrupt pin', offset: HEADER.INTERRUPT_PIN, width: 1, why: 'INTA where the guest can have it, else none' },
+];
+
 /** How the capability's bytes beyond its named registers behave. */
 export type Body =
   /** Read 0. */

@@ -84,8 +84,8 @@ function mayLockMemory(host: Host): boolean {
 /** @throws CausewayError for the first thing that is wrong: the later ones follow from it */
 function checkDevice(host: Host, bdf: HostBdf, options: CheckOptions): void {
   const device = readDevice(host, bdf);
-  if (!device) throw notFound(host, bdf);
-  if (isBridge(device)) throw bridge(device);
+  if (!device) throw deviceNotFound(host, bdf);
+  if (isBridge(device)) throw bridgeRefused(device);
   const group = device.iommuGroup;
   if (group === undefined) throw noGroup(host, bdf);
   if (!isVfioDriver(device.driver)) throw notBound(device);
@@ -116,7 +116,8 @@ function checkNode(host: Host, device: { readonly bdf: HostBdf; readonly group: 
   if (options.findHolders && findHolders(host, path).length > 0) throw groupBusy(host, device);
 }
 
-function notFound(host: Host, bdf: HostBdf): CausewayError {
+/** No such function; names those that may have been meant. */
+export function deviceNotFound(host: HostFiles, bdf: HostBdf): CausewayError {
   const near = nearMatches(bdf, listDevices(host));
   return new CausewayError('DEVICE_NOT_FOUND', `there is no PCI device ${bdf}`, {
     bdf,
@@ -125,7 +126,8 @@ function notFound(host: Host, bdf: HostBdf): CausewayError {
   });
 }
 
-function bridge(device: HostDevice): CausewayError {
+/** Bridges cannot be assigned. */
+export function bridgeRefused(device: HostDevice): CausewayError {
   return new CausewayError('DEVICE_NOT_ENDPOINT', `${device.bdf} is a bridge, and bridges cannot be assigned`, {
     bdf: device.bdf,
     hint: `choose an endpoint behind it: ls /sys/bus/pci/devices/${device.bdf}`,
@@ -140,7 +142,8 @@ function notBound({ bdf, driver }: HostDevice): CausewayError {
   );
 }
 
-function noGroup(host: Host, bdf: HostBdf): CausewayError {
+/** The function is in no IOMMU group; tells what firmware and kernel say of the IOMMU. */
+export function noGroup(host: HostFiles, bdf: HostBdf): CausewayError {
   const tables = ['DMAR', 'IVRS'].filter((name) => host.exists(`/sys/firmware/acpi/tables/${name}`));
   const hint =
     tables.length > 0

@@ -1,0 +1,151 @@
+/** Everything that can be said of a host PCI function without binding, opening or writing to it. Plain data. */
+import type { HostBdf, HostFiles } from '../native/types.ts';
+import { type AuditReport, audit } from './audit.ts';
+import { type ConfigRange, configMap } from './config-space/config-map.ts';
+import type { ConfigGrant } from './config-space/grants.ts';
+import { CAPABILITY_RULES, EXTENDED_CAPABILITY_RULES } from './config-space/permission-table.ts';
+import { readBinding } from './host/binding.ts';
+import { readPciNames } from './host/pci-names.ts';
+import { deviceNotFound } from './host/preconditions.ts';
+import { groupMembers, isBridge, PCI_DEVICES, readConfig, readDevice, readResources, readText } from './host/sysfs.ts';
+import { blockingMembers } from './host/viability.ts';
+
+export interface InspectReport {
+  readonly bdf: HostBdf;
+  readonly vendor: number;
+  readonly device: number;
+  readonly subsystemVendor: number;
+  readonly subsystemDevice: number;
+  readonly classCode: number;
+  readonly name?: string;
+  readonly className?: string;
+  readonly driver?: string;
+  /** What is to bind it, whatever its ids are; absent when nothing is set. */
+  readonly driverOverride?: string;
+  readonly physicalFunction?: HostBdf;
+  readonly group?: {
+    readonly number: number;
+    /** `DMA`, `DMA-FQ` or `identity`: how the host uses the IOMMU for it. */
+    readonly type?: string;
+    readonly members: readonly GroupMember[];
+    /** Lines of `reserved_regions`. */
+    readonly reservedRegions: readonly string[];
+    /** Members on a host driver: they keep the group from being assigned. */
+    readonly blocking: readonly HostBdf[];
+  };
+  /** In the kernel's order of preference. */
+  readonly resetMethods: readonly string[];
+  /** Absent where the host has no nodes, or does not know. */
+  readonly numaNode?: number;
+  readonly powerState?: string;
+  /** Bytes of config space that could be read: 64 without privilege. */
+  readonly configBytes: number;
+  readonly capabilities: readonly CapabilityReport[];
+  readonly audit: Omit<AuditReport, 'capabilities'>;
+  /** Only when asked for, and readable. */
+  readonly config?: readonly ConfigRange[];
+}
+
+export interface GroupMember {
+  readonly bdf: HostBdf;
+  readonly classCode: number;
+  readonly driver?: string;
+  readonly isBridge: boolean;
+}
+
+export interface CapabilityReport {
+  readonly offset: number;
+  readonly id: number;
+  readonly kind: 'standard' | 'extended';
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Whether the guest's chain has it. */
+  readonly shown: boolean;
+}
+
+export interface InspectOptions {
+  /** Also map config space range by range. */
+  readonly config?: boolean;
+  /** Lay these over the map. */
+  readonly grants?: readonly ConfigGrant[];
+  readonly pageBytes: number;
+}
+
+/**
+ * Reads sysfs only.
+ * @throws CausewayError DEVICE_NOT_FOUND
+ */
+export function inspectDevice(files: HostFiles, bdf: HostBdf, options: InspectOptions): InspectReport {
+  const device = readDevice(files, bdf);
+  if (!device) throw deviceNotFound(files, bdf);
+  const config = readConfig(files, bdf) ?? new Uint8Array(0);
+  const resources = readResources(files, bdf);
+  const nointxmask = readText(files, '/sys/module/vfio_pci/parameters/nointxmask');
+  const { capabilities, ...rest } = audit({
+    config,
+    resources,
+    pageBytes: options.pageBytes,
+    intxMaskingOff: nointxmask === 'Y' || nointxmask === '1',
+  });
+  const names = readPciNames(files);
+  const numaNode = Number(readText(files, `${PCI_DEVICES}/${bdf}/numa_node`) ?? -1);
+  const isWhole = config.length >= 256;
+  return {
+    bdf,
+    vendor: device.vendor,
+    device: device.device,
+    subsystemVendor: device.subsystemVendor,
+    subsystemDevice: device.subsystemDevice,
+    classCode: device.classCode,
+    ...given('name', names.device(device.vendor, device.device)),
+    ...given('className', names.deviceClass(device.classCode)),
+    ...given('driver', device.driver),
+    ...given('driverOverride', readBinding(files, bdf).driverOverride || undefined),
+    ...given('physicalFunction', device.physicalFunction),
+    ...given('group', device.iommuGroup === undefined ? undefined : groupOf(files, bdf, device.iommuGroup)),
+    resetMethods: device.resetMethods,
+    ...given('numaNode', numaNode >= 0 ? numaNode : undefined),
+    ...given('powerState', readText(files, `${PCI_DEVICES}/${bdf}/power_state`)),
+    configBytes: config.length,
+    capabilities: capabilities.map(({ offset, id, kind, name, sizeBytes }) => {
+      const rules = kind === 'standard' ? CAPABILITY_RULES : EXTENDED_CAPABILITY_RULES;
+      return { offset, id, kind, name, sizeBytes, shown: rules.some((rule) => rule.id === id) };
+    }),
+    audit: rest,
+    ...(options.config && isWhole
+      ? {
+          config: configMap({
+            config,
+            resources,
+            canReset: device.resetMethods.length > 0,
+            grants: options.grants ?? [],
+          }),
+        }
+      : {}),
+  };
+}
+
+function groupOf(files: HostFiles, bdf: HostBdf, number: number): NonNullable<InspectReport['group']> {
+  const directory = `/sys/kernel/iommu_groups/${number}`;
+  const members = groupMembers(files, bdf).flatMap((member): GroupMember[] => {
+    const device = readDevice(files, member);
+    if (!device) return [];
+    return [
+      { bdf: member, classCode: device.classCode, ...given('driver', device.driver), isBridge: isBridge(device) },
+    ];
+  });
+  return {
+    number,
+    ...given('type', readText(files, `${directory}/type`)),
+    members,
+    reservedRegions: (readText(files, `${directory}/reserved_regions`) ?? '').split('\n').filter(Boolean),
+    blocking: blockingMembers(files, bdf)
+      .map((member) => member.bdf)
+      .filter((member) => member !== bdf),
+  };
+}
+
+/** A property that is there only when it has a value. */
+function given<K extends string, T>(key: K, value: T | undefined): { readonly [P in K]?: T } {
+  return value === undefined ? {} : ({ [key]: value } as { readonly [P in K]?: T });
+}
