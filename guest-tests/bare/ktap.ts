@@ -1,0 +1,62 @@
+/**
+ * Reads what a payload prints: KTAP (kernel: Documentation/dev-tools/ktap.rst), flat, with two kinds of diagnostic line
+ * of its own: `# begin N - name` before each test and `# metric name value unit`.
+ */
+
+/** One test of a payload. */
+export interface TestResult {
+  readonly name: string;
+  readonly verdict: 'pass' | 'fail' | 'skip';
+  /** Why it failed or was skipped. */
+  readonly reason?: string;
+}
+
+/** A number that a payload measured. */
+export interface Metric {
+  readonly value: number;
+  readonly unit: string;
+}
+
+export interface KtapReport {
+  /** How many tests were announced; undefined without a plan. */
+  readonly planned: number | undefined;
+  readonly results: readonly TestResult[];
+  readonly metrics: Readonly<Record<string, Metric>>;
+  /** The test that was begun last and has no result. */
+  readonly unfinished: string | undefined;
+  /** Why the payload gave up as a whole. */
+  readonly bailOut: string | undefined;
+}
+
+/** Never throws: lines that mean nothing are console output like any other. */
+export function parseKtap(console: string): KtapReport {
+  let planned: number | undefined;
+  let begun: string | undefined;
+  let bailOut: string | undefined;
+  const results: TestResult[] = [];
+  const metrics: Record<string, Metric> = {};
+  for (const line of console.split(/\r?\n/)) {
+    const plan = /^1\.\.(\d+)$/.exec(line);
+    const result = /^(not )?ok \d+(?: -)? (.*)$/.exec(line);
+    const begin = /^# begin \d+ - (.*)$/.exec(line);
+    const metric = /^# metric (\S+) (\d+) (\S+)$/.exec(line);
+    if (plan) planned = Number(plan[1]);
+    else if (begin) begun = begin[1]!;
+    else if (metric) metrics[metric[1]!] = { value: Number(metric[2]), unit: metric[3]! };
+    else if (line.startsWith('Bail out!')) bailOut = line.slice('Bail out!'.length).trim();
+    else if (result) {
+      results.push(readResult(result[1] !== undefined, result[2]!));
+      begun = undefined;
+    }
+  }
+  return { planned, results, metrics, unfinished: begun, bailOut };
+}
+
+/** `name`, `name # reason`, `name # SKIP reason`. */
+function readResult(failed: boolean, text: string): TestResult {
+  const [, name = text, remark] = /^(.*?)(?: # (.*))?$/.exec(text) ?? [];
+  const skip = /^SKIP\b\s*(.*)$/i.exec(remark ?? '');
+  if (failed) return { name, verdict: 'fail', reason: remark ?? 'no reason given' };
+  if (skip) return { name, verdict: 'skip', reason: skip[1]! };
+  return { name, verdict: 'pass' };
+}

@@ -1,0 +1,74 @@
+/* Results as KTAP lines on the console, and the end of the run through the debug-exit port. */
+#include "result.h"
+#include "console.h"
+#include "cpu.h"
+
+#define DEBUG_EXIT_PORT 0xf4
+#define MOST_FAILURES 0x7f
+
+static const char *current;
+static unsigned number;
+static unsigned failures;
+static enum { PASSED, FAILED, SKIPPED } verdict;
+static char reason[256];
+
+static void settle(void) {
+	static const char *const words[] = {"ok", "not ok", "ok"};
+	const char *mark = verdict == PASSED ? "" : verdict == SKIPPED ? " # SKIP " : " # ";
+	print("%s %u - %s%s%s\n", words[verdict], number, current, mark, verdict == PASSED ? "" : reason);
+	if (verdict == FAILED) failures++;
+	current = NULL;
+}
+
+void run_tests(const struct test *tests, size_t count) {
+	print("KTAP version 1\n1..%u\n", (unsigned)count);
+	for (size_t i = 0; i < count; i++) {
+		current = tests[i].name;
+		number = (unsigned)i + 1;
+		verdict = PASSED;
+		/* Said before it is tried, so that a hang or a crash has a name. */
+		print("# begin %u - %s\n", number, current);
+		tests[i].run();
+		settle();
+	}
+	exit_payload(failures < MOST_FAILURES ? failures : MOST_FAILURES);
+}
+
+bool check_that(bool holds, const char *format, ...) {
+	if (holds || verdict == FAILED) return holds;
+	verdict = FAILED;
+	va_list args;
+	va_start(args, format);
+	format_text(reason, sizeof reason, format, args);
+	va_end(args);
+	return false;
+}
+
+void skip(const char *why) {
+	if (verdict == FAILED) return;
+	verdict = SKIPPED;
+	size_t length = 0;
+	while (why[length] && length < sizeof reason - 1) reason[length] = why[length], length++;
+	reason[length] = 0;
+}
+
+void metric(const char *name, uint64_t value, const char *unit) {
+	print("# metric %s %lu %s\n", name, (uint64_t)value, unit);
+}
+
+void bail_out(const char *format, ...) {
+	char text[256];
+	va_list args;
+	va_start(args, format);
+	format_text(text, sizeof text, format, args);
+	va_end(args);
+	interrupts_off();
+	if (current) print("not ok %u - %s # %s\n", number, current, text);
+	print("Bail out! %s\n", text);
+	exit_payload(EXIT_BAILED_OUT);
+}
+
+void exit_payload(uint32_t value) {
+	out32(DEBUG_EXIT_PORT, value);
+	for (;;) __asm__ volatile("cli; hlt");
+}

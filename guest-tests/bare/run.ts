@@ -1,0 +1,111 @@
+/** Runs one bare-metal payload in a VM of its own and collects its results. */
+import { createVm, type ExitCounters, type VmConfig, type VmExit, type VmReport } from '../../index.ts';
+import { type KtapReport, parseKtap, type TestResult } from './ktap.ts';
+
+/** What the payload is told on its command line, as `name=value`. */
+export type PayloadArgs = Readonly<Record<string, string | number>>;
+
+export interface PayloadOptions {
+  /** The payload's ELF file. */
+  readonly kernel: string;
+  readonly args?: PayloadArgs;
+  /** The VM. Default: one vCPU, 32 MiB, no device, no reboots. */
+  readonly vm?: Omit<VmConfig, 'kernel' | 'cmdline'>;
+  /** Default 30 s. */
+  readonly timeoutMs?: number;
+  /** Receives console output as it comes. */
+  readonly onConsole?: (text: string) => void;
+}
+
+/** How it went. */
+export interface PayloadRun extends Pick<KtapReport, 'planned' | 'metrics'> {
+  /** In the order of the payload. A test that was begun and never ended, and a plan that was not kept, count as failed. */
+  readonly results: readonly TestResult[];
+  /** How the run ended; undefined when it had to be stopped because its time was up. */
+  readonly exit: VmExit | undefined;
+  /** The debug-exit value; undefined when it ended otherwise. 0: all passed. */
+  readonly value: number | undefined;
+  readonly console: string;
+  readonly exits: ExitCounters;
+  readonly report: VmReport;
+  readonly warnings: readonly string[];
+  /** From the start of the vCPUs to the end, without creation and release. */
+  readonly runMs: number;
+  readonly totalMs: number;
+}
+
+/**
+ * @throws CausewayError when the VM cannot be created
+ * @example const { value, results } = await runPayload({ kernel: payloads.get('basics')!, args: { cpus: 1 } });
+ */
+export async function runPayload(options: PayloadOptions): Promise<PayloadRun> {
+  const { kernel, args = {}, timeoutMs = 30_000, onConsole } = options;
+  const cmdline = Object.entries(args)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(' ');
+  const began = performance.now();
+  const vm = await createVm({ memory: '32M', rebootLimit: 0, ...options.vm, kernel, cmdline });
+  let run: Omit<PayloadRun, 'totalMs'>;
+  try {
+    const decoder = new TextDecoder();
+    if (onConsole) vm.serial.onData((bytes) => onConsole(decoder.decode(bytes, { stream: true })));
+    const warnings = collectWarnings(vm.events());
+    const started = performance.now();
+    await vm.start();
+    const exit = await withTimeout(vm.exited, timeoutMs);
+    const runMs = performance.now() - started;
+    const report = vm.report();
+    await vm.stop();
+    const console = vm.serial.text();
+    const value = exit?.reason === 'debug-exit' ? exit.value : undefined;
+    const ktap = parseKtap(console);
+    const ending = exit ? `the run ended with ${JSON.stringify(exit)}` : `no end within ${timeoutMs} ms`;
+    run = {
+      planned: ktap.planned,
+      metrics: ktap.metrics,
+      results: completeResults(ktap, ending),
+      exit,
+      value,
+      console,
+      exits: vm.exits(),
+      report,
+      warnings,
+      runMs,
+    };
+  } finally {
+    await vm.close();
+  }
+  return { ...run, totalMs: performance.now() - began };
+}
+
+/** Makes a failure of everything that should have a result and has none. */
+function completeResults({ planned, results, unfinished, bailOut }: KtapReport, ending: string): TestResult[] {
+  const complete = [...results];
+  const reason = bailOut ? `${bailOut}; ${ending}` : ending;
+  if (unfinished !== undefined) complete.push({ name: unfinished, verdict: 'fail', reason });
+  const missing = (planned ?? 0) - complete.length;
+  if (missing > 0) complete.push({ name: `${missing} more tests`, verdict: 'fail', reason: `not run: ${reason}` });
+  return complete;
+}
+
+/** Fills up while events come; the stream ends with the VM. */
+function collectWarnings(events: AsyncIterable<{ readonly type: string; readonly message?: string }>): string[] {
+  const warnings: string[] = [];
+  void (async () => {
+    for await (const event of events) if (event.type === 'warning') warnings.push(event.message ?? '');
+  })();
+  return warnings;
+}
+
+/** Resolves with undefined when it takes longer. */
+async function withTimeout<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
