@@ -29,12 +29,14 @@ export type OptionValues<T extends OptionTable> = { readonly [K in keyof T]?: Va
 /**
  * Parses the arguments of one command.
  * @param command for the hint, for example `run`
+ * @param words takes the words that are no options, such as an address; without it they are faults
  * @throws CausewayError USAGE listing every unknown option, missing value, bad number and stray word
  */
 export function parseOptions<T extends OptionTable>(
   command: string,
   args: readonly string[],
   table: T,
+  words?: string[],
 ): OptionValues<T> {
   const faults: string[] = [];
   const values: Record<string, boolean | string | number | string[]> = {};
@@ -43,7 +45,10 @@ export function parseOptions<T extends OptionTable>(
   );
   const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
   for (const token of tokens) {
-    if (token.kind === 'positional') faults.push(`unexpected word "${token.value}"`);
+    if (token.kind === 'positional') {
+      if (words) words.push(token.value);
+      else faults.push(`unexpected word "${token.value}"`);
+    }
     if (token.kind !== 'option') continue;
     const spec = Object.hasOwn(table, token.name) ? table[token.name] : undefined;
     if (!spec) faults.push(`unknown option ${token.rawName}${didYouMean(token.name, Object.keys(table))}`);

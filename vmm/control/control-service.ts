@@ -78,8 +78,9 @@ export class ControlService implements Handlers<typeof VmService> {
     vm.exited.then(
       (exit) => {
         this.#exit = exit;
-        this.#journal.add({ type: 'exit', exit });
         this.#log.finish();
+        // The end comes after what was told before it, which is still on its way through the iterator.
+        setImmediate(() => this.#journal.add({ type: 'exit', exit }));
       },
       () => this.#log.finish(),
     );

@@ -29,6 +29,8 @@ export async function serveControl(vm: Vm, nameOrPath: string, options: ControlO
   service.start();
   let closing: Promise<void> | undefined;
   const close = async (): Promise<void> => {
+    // What happened in this very turn shall still be told.
+    await new Promise((resolve) => setImmediate(resolve));
     service.close();
     await server.close();
     await remove();
