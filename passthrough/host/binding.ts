@@ -18,6 +18,29 @@ export interface BindingRecord {
   readonly driverOverride: string;
 }
 
+/** One write to sysfs. */
+export interface BindingStep {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** What {@link bindToVfio} writes, in order; empty when the function is on vfio-pci already. */
+export function bindingPlan(files: HostFiles, bdf: HostBdf): BindingStep[] {
+  const { driver } = readBinding(files, bdf);
+  return isVfioDriver(driver) ? [] : steps(bdf, driver, VFIO_PCI);
+}
+
+/** What {@link restoreBinding} writes, in order; empty when nothing is left to do. */
+export function restorePlan(files: HostFiles, record: BindingRecord): BindingStep[] {
+  const now = readBinding(files, record.bdf);
+  if (now.driver === record.driver && now.driverOverride === record.driverOverride) return [];
+  const before = record.driver ?? '';
+  const plan = now.driver === record.driver ? [] : steps(record.bdf, now.driver, before);
+  const override = plan.length === 0 ? now.driverOverride : before;
+  // An empty write may do nothing; a newline clears the override.
+  return override === record.driverOverride ? plan : [...plan, overrideStep(record.bdf, record.driverOverride)];
+}
+
 /** The commands that move a function to vfio-pci, for a hint. */
 export function bindCommand(bdf: HostBdf, hasDriver: boolean): string {
   const device = `${PCI_DEVICES}/${bdf}`;
@@ -50,7 +73,7 @@ export function bindToVfio(files: HostFiles, bdf: HostBdf, record: (before: Bind
   if (isVfioDriver(before.driver)) return;
   record(before);
   try {
-    rebind(files, bdf, before.driver, VFIO_PCI);
+    carryOut(files, steps(bdf, before.driver, VFIO_PCI));
   } catch (error) {
     attempt(() => restoreBinding(files, before));
     throw notBound(bdf, error);
@@ -62,11 +85,7 @@ export function bindToVfio(files: HostFiles, bdf: HostBdf, record: (before: Bind
 
 /** Puts a function back as it was. @throws CausewayError DEVICE_NOT_BOUND when the old driver does not take it */
 export function restoreBinding(files: HostFiles, record: BindingRecord): void {
-  const now = readBinding(files, record.bdf);
-  if (now.driver === record.driver && now.driverOverride === record.driverOverride) return;
-  rebind(files, record.bdf, now.driver, record.driver ?? '');
-  // An empty write may do nothing; a newline clears the override.
-  if (record.driverOverride !== (record.driver ?? '')) setOverride(files, record.bdf, record.driverOverride);
+  carryOut(files, restorePlan(files, record));
   const { driver } = readBinding(files, record.bdf);
   if (driver !== record.driver) {
     throw new CausewayError(
@@ -78,14 +97,20 @@ export function restoreBinding(files: HostFiles, record: BindingRecord): void {
 }
 
 /** @param wanted name of a driver, or empty for none */
-function rebind(files: HostFiles, bdf: HostBdf, current: string | undefined, wanted: string): void {
-  setOverride(files, bdf, wanted);
-  if (current !== undefined) files.writeFile(`${PCI_DEVICES}/${bdf}/driver/unbind`, bdf);
-  if (wanted !== '') files.writeFile(DRIVERS_PROBE, bdf);
+function steps(bdf: HostBdf, current: string | undefined, wanted: string): BindingStep[] {
+  return [
+    overrideStep(bdf, wanted),
+    ...(current === undefined ? [] : [{ path: `${PCI_DEVICES}/${bdf}/driver/unbind`, text: bdf }]),
+    ...(wanted === '' ? [] : [{ path: DRIVERS_PROBE, text: bdf }]),
+  ];
 }
 
-function setOverride(files: HostFiles, bdf: HostBdf, driver: string): void {
-  files.writeFile(`${PCI_DEVICES}/${bdf}/driver_override`, `${driver}\n`);
+function overrideStep(bdf: HostBdf, driver: string): BindingStep {
+  return { path: `${PCI_DEVICES}/${bdf}/driver_override`, text: `${driver}\n` };
+}
+
+function carryOut(files: HostFiles, plan: readonly BindingStep[]): void {
+  for (const { path, text } of plan) files.writeFile(path, text);
 }
 
 function notBound(bdf: HostBdf, cause?: unknown): CausewayError {

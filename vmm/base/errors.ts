@@ -49,6 +49,7 @@ export const ERROR_CODES = {
   DEVICE_NOT_ENDPOINT: { exit: 'device', meaning: 'The address is that of a bridge, not of an endpoint.' },
   DEVICE_NOT_BOUND: { exit: 'device', meaning: 'The device is still on its host driver, or on none.' },
   DEVICE_BUSY: { exit: 'device', meaning: "Another process holds the device's IOMMU group." },
+  DEVICE_IN_USE: { exit: 'device', meaning: 'The host itself depends on the device: a default route, a mounted disk.' },
   DEVICE_UNSUPPORTED: { exit: 'device', meaning: 'VFIO or Causeway cannot assign this device.' },
   DEVICE_LOST: { exit: 'device', meaning: 'The device stopped answering.' },
   DEVICE_RESET_FAILED: { exit: 'device', meaning: 'The device could not be reset.' },

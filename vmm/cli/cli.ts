@@ -2,12 +2,24 @@
 import { type CausewayError, EXIT_CODE, isCausewayError } from '../base/errors.ts';
 import { didYouMean } from '../config/issues.ts';
 import { usageError } from './arguments.ts';
+import type { HostWorld } from './host-world.ts';
 import type { RunWorld } from './run.ts';
 
-const COMMANDS = ['run', 'help', 'version'];
+type HostCommand = (args: readonly string[], world: HostWorld) => number | Promise<number>;
+
+/** Commands about the host's devices; none of them starts a VM. */
+const HOST_COMMANDS: Readonly<Record<string, () => Promise<HostCommand>>> = {
+  devices: async () => (await import('./devices.ts')).devicesCommand,
+  inspect: async () => (await import('./inspect.ts')).inspectCommand,
+  bind: async () => (await import('./bind.ts')).bindCommand,
+  restore: async () => (await import('./bind.ts')).restoreCommand,
+  doctor: async () => (await import('./doctor.ts')).doctorCommand,
+};
+
+const COMMANDS = ['run', 'vm', ...Object.keys(HOST_COMMANDS), 'help', 'version'];
 
 /** @returns the exit code. Never rejects. */
-export async function runCli(args: readonly string[], world: RunWorld): Promise<number> {
+export async function runCli(args: readonly string[], world: RunWorld & HostWorld): Promise<number> {
   try {
     return await dispatch(args, world);
   } catch (thrown) {
@@ -18,11 +30,19 @@ export async function runCli(args: readonly string[], world: RunWorld): Promise<
   }
 }
 
-async function dispatch([command, ...args]: readonly string[], world: RunWorld): Promise<number> {
+async function dispatch([command, ...args]: readonly string[], world: RunWorld & HostWorld): Promise<number> {
+  if (command !== undefined && Object.hasOwn(HOST_COMMANDS, command)) {
+    if (args.includes('--help') || args.includes('-h')) return help(command, world);
+    return (await HOST_COMMANDS[command]!())(args, world);
+  }
   switch (command) {
     case 'run': {
       if (args.includes('--help') || args.includes('-h')) return help('run', world);
       return (await import('./run.ts')).runCommand(args, world);
+    }
+    case 'vm': {
+      if (args.includes('--help') || args.includes('-h')) return help('vm', world);
+      return (await import('./vm.ts')).vmCommand(args, world);
     }
     case 'version':
     case '--version':

@@ -3,11 +3,13 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { OptionTable } from './arguments.ts';
+import { HOST_HELP } from './host-options.ts';
 import { exitCodes } from './reference.ts';
 import { RUN_OPTIONS } from './run-options.ts';
 import { ESCAPE_HELP } from './terminal.ts';
+import { VM_HELP, VM_OPTIONS } from './vm-options.ts';
 
-export const TOPICS = ['run', 'exit-codes'] as const;
+export const TOPICS = ['run', 'vm', ...Object.keys(HOST_HELP), 'exit-codes'] as readonly string[];
 
 /** The text of `causeway help [TOPIC]`; undefined for a topic that does not exist. */
 export function helpText(topic: string | undefined): string | undefined {
@@ -25,18 +27,29 @@ ${optionList(RUN_OPTIONS)}
 Keys on a terminal: ${ESCAPE_HELP}.
 A signal gives the devices back before the command ends; a second one ends it at once.
 `;
+    case 'vm':
+      return `${VM_HELP}\n${optionList(VM_OPTIONS)}\n`;
     case 'exit-codes':
       return `${exitCodes()
         .map(([code, meaning]) => `${String(code).padStart(4)}  ${meaning}`)
         .join('\n')}\n`;
     default:
-      return undefined;
+      return Object.hasOwn(HOST_HELP, topic) ? hostHelp(topic) : undefined;
   }
+}
+
+function hostHelp(topic: string): string {
+  const { usage, text, options } = HOST_HELP[topic]!;
+  return `usage: causeway ${usage}\n\n${text}\n\n${optionList(options)}\n`;
 }
 
 const OVERVIEW = `usage: causeway COMMAND [options]
 
   run              boot a virtual machine, with PCI devices of this host if wanted
+  vm               look at and control virtual machines that run
+${Object.entries(HOST_HELP)
+  .map(([name, { summary }]) => `  ${name.padEnd(17)}${summary}`)
+  .join('\n')}
   help [TOPIC]     this text, or one about: ${TOPICS.join(', ')}
   version          the version of Causeway and of Node
 
