@@ -238,6 +238,11 @@ export interface Memory {
    * A second call is ignored.
    */
   unmap(hva: Hva): void;
+  /**
+   * MADV_DONTNEED: takes the pages of a range out of this process; an access brings them back. Only for mappings of
+   * files that were never written to: what else they held is lost.
+   */
+  dropPages(start: Hva, sizeBytes: number): void;
   /** One volatile access of exactly `width` to a recorded mapping of a device BAR. */
   mmioRead(hva: Hva, offset: number, width: Width): bigint;
   mmioWrite(hva: Hva, offset: number, width: Width, value: bigint): void;

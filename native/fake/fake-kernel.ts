@@ -20,7 +20,7 @@ const FD_CALLS = [
   ...(['open', 'close', 'dup', 'pread', 'pwrite', 'eventfd', 'eventfdSignal', 'eventfdTake'] as const),
   ...(['isReadable', 'watch', 'unwatch'] as const),
 ] as const;
-const MEMORY_CALLS = ['memfd', 'map', 'mapAnonymous', 'view', 'unmap', 'mmioRead', 'mmioWrite'] as const;
+const MEMORY_CALLS = ['memfd', 'map', 'mapAnonymous', 'view', 'unmap', 'dropPages', 'mmioRead', 'mmioWrite'] as const;
 const KVM_CALLS = [
   ...(['kvmApiVersion', 'kvmCheckExtension', 'kvmGetSupportedCpuid', 'kvmCreateVm', 'vmSetTssAddress'] as const),
   ...(['vmSetIdentityMapAddress', 'vmCreateIrqchip', 'vmCreatePit', 'vmEnableCap', 'vmSetMemorySlot'] as const),

@@ -134,6 +134,8 @@ export class FakeMemory implements Memory {
     }
   }
 
+  dropPages(): void {}
+
   mmioRead(hva: Hva, offset: number, width: Width): bigint {
     const { file, at } = this.device(hva, offset, width, 'mmioRead');
     const value = file.mmioRead(at, width);

@@ -271,6 +271,13 @@ Napi::Value unmap(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value dropPages(const Napi::CallbackInfo& info) {
+  void* const start = reinterpret_cast<void*>(toU64(info[0], "start"));
+  if (madvise(start, toU64(info[1], "sizeBytes"), MADV_DONTNEED) < 0)
+    throwErrno(info.Env(), "madvise", errno, {}, "MADV_DONTNEED");
+  return info.Env().Undefined();
+}
+
 // ---- device memory ----------------------------------------------------------------------------
 
 // A BAR that the device revoked (memory decode off, D3, reset) raises SIGBUS. The handler forgives
@@ -363,6 +370,7 @@ void exposeMemory(Napi::Object exports) {
   expose<mapAnonymous>(exports, "mapAnonymous");
   expose<view>(exports, "view");
   expose<unmap>(exports, "unmap");
+  expose<dropPages>(exports, "dropPages");
   expose<mmioRead>(exports, "mmioRead");
   expose<mmioWrite>(exports, "mmioWrite");
 }

@@ -10,6 +10,7 @@ import { physicalBits } from '../cpu/cpuid.ts';
 import { checkKvm, openKvm } from '../kvm.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { memoryLayout } from '../memory/layout.ts';
+import { dropProgramPages } from '../memory/program-pages.ts';
 import { ConfigStore } from '../pci/config-window.ts';
 import { EventHub } from './event-hub.ts';
 import type { ControlServer } from './serve-control.ts';
@@ -60,6 +61,7 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
     resources.defer(() => image.close());
     if (image.remark) events.emit({ type: 'warning', message: image.remark });
     const layout = memoryLayout(normal.memoryBytes, physicalBits(kvm.cpuid));
+    dropProgramPages(native);
     const memory = new GuestMemory(native, layout.ram, { hugePageBytes: normal.hugePageBytes });
     resources.defer(() => memory.close());
     const store = new ConfigStore(CONFIG_WINDOWS);
