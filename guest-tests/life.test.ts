@@ -22,7 +22,7 @@ const MEMORY = '192M';
 
 /** The check that the card works: there, leased, answered. */
 const CHECK_CARD = `
-[ -e /sys/class/net/eth0/device/vendor ] && udhcpc -i eth0 -n -q -t 20 -T 1 && ping -c 3 -q 10.0.2.2 && echo ${GUEST_READY}
+[ -e /sys/class/net/eth0/device/vendor ] && udhcpc -i eth0 -n -q -t 20 -T 1 && ping -A -c 3 -q 10.0.2.2 && echo ${GUEST_READY}
 `;
 
 let lab: Lab;
@@ -43,7 +43,7 @@ afterAll(async () => {
 test('the guest reboots ten times in a row and finds its card working each time', async () => {
   const guest = await buildGuest('6.1', { modules: ['e1000e'], script: `${CHECK_CARD}\nreboot -f` });
   const config = { ...guest, memory: MEMORY, cpus: 2, devices: [bdf], rebootLimit: REBOOTS };
-  const result = await runInside<RebootsResult>(lab, 'reboots', config, { timeoutMs: 8 * 60_000 });
+  const result = await runInside<RebootsResult>(lab, 'reboots', config, { timeoutMs: 9 * 60_000 });
   const log = tail(result.console);
   expect(result, log).toMatchObject({ exit: 'reboot-limit', reboots: REBOOTS, warnings: [] });
   expect(result.events).toEqual(Array.from({ length: REBOOTS }, (_, i) => i + 1));

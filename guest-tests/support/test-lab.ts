@@ -18,6 +18,7 @@ export function openTestLab(options: LabOptions): Promise<Lab> {
 
 /**
  * Runs a program of `guest-tests/inside` with one JSON argument and gives the JSON object that it prints.
+ * With CAUSEWAY_SHOW_CONSOLE in the environment what it writes to stderr is shown as it comes.
  * @throws Error with the end of what it wrote to stderr, which has the guest's console
  */
 export async function runInside<T>(
@@ -31,6 +32,7 @@ export async function runInside<T>(
   const command = [process.execPath, insideProgram(program), JSON.stringify(argument)];
   const onStderr = (chunk: Buffer): void => {
     stderr += chunk.toString();
+    if (process.env.CAUSEWAY_SHOW_CONSOLE) process.stderr.write(chunk);
   };
   const result = await lab.exec(command, { timeoutMs, onStderr }).catch((error: Error) => {
     throw new Error(`${program}: ${error.message}\n${tail(stderr)}`, { cause: error });

@@ -1,0 +1,98 @@
+/** Bare-metal payloads in one lab: the machine, and what a device is from inside a guest, without an operating system. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Lab } from '../lab/index.ts';
+import { buildPayloads, type Payloads } from './bare/build.ts';
+import type { PayloadJob, PayloadRuns } from './bare/inside.ts';
+import type { PayloadRun } from './bare/run.ts';
+import { openTestLab, runInside, say } from './support/test-lab.ts';
+
+const MEMORY_BYTES = 32 * 2 ** 20;
+const LOOPS = 300;
+const REBOOTS = 2;
+
+/** Jobs that a device makes possible, without the place of the payload and the device's address. */
+type JobSpec = Omit<PayloadJob, 'kernel' | 'name'> & { readonly payload: string; readonly on?: 'edu' | 'nvme' };
+
+const WITHOUT_DEVICE: Readonly<Record<string, JobSpec>> = {
+  'basics, 1 vCPU': { payload: 'basics', args: { cpus: 1, memory: MEMORY_BYTES } },
+  'basics, 2 vCPUs': { payload: 'basics', args: { cpus: 2, memory: MEMORY_BYTES }, vm: { cpus: 2 } },
+};
+const WITH_DEVICE: Readonly<Record<string, JobSpec>> = {
+  'pci of edu': { payload: 'pci', on: 'edu', args: { caps: '05' } },
+  'pci of nvme': { payload: 'pci', on: 'nvme', args: { caps: '11,10,01' } },
+  'edu-irq': { payload: 'edu-irq', on: 'edu', args: { loops: LOOPS } },
+  'edu-dma': { payload: 'edu-dma', on: 'edu' },
+  'edu-mmio': { payload: 'edu-mmio', on: 'edu' },
+  'nvme-msix': { payload: 'nvme-msix', on: 'nvme', args: { loops: LOOPS } },
+};
+const RESETS = ['triple-fault', 'keyboard-controller', 'reset-register'] as const;
+
+let lab: Lab;
+let runs: PayloadRuns;
+
+beforeAll(async () => {
+  const payloads = await buildPayloads();
+  lab = await openTestLab({ kernel: '6.1', devices: ['edu', 'nvme'] });
+  runs = await runInside<PayloadRuns>(lab, '../bare/inside', jobs(payloads));
+});
+
+afterAll(async () => {
+  await lab?.close();
+});
+
+function jobs(payloads: Payloads): PayloadJob[] {
+  const ends = [...RESETS, 'power-off'].map((how): [string, JobSpec] => [
+    how,
+    { payload: 'reset', args: { how }, vm: { rebootLimit: REBOOTS } },
+  ]);
+  return [...Object.entries({ ...WITHOUT_DEVICE, ...WITH_DEVICE }), ...ends].map(([name, { payload, on, ...job }]) => {
+    const bdf = lab.devices.find(({ model }) => model === on)?.bdf;
+    return { name, kernel: payloads.get(payload)!, ...job, ...(bdf ? { device: bdf } : {}) };
+  });
+}
+
+function runOf(name: string): PayloadRun {
+  const run = runs[name];
+  if (!run || 'error' in run) throw new Error(run ? run.error : `${name} was not run`);
+  return run;
+}
+
+test.each(Object.keys({ ...WITHOUT_DEVICE, ...WITH_DEVICE }))('%s: every test passes', (name) => {
+  const { planned, results, metrics, exit, warnings, runMs } = runOf(name);
+  const measured = Object.entries(metrics).map(([metric, { value, unit }]) => `${metric} ${value} ${unit}`);
+  const skipped = results.filter(({ verdict }) => verdict === 'skip');
+  say(`${name}: ${results.length} tests in ${Math.round(runMs)} ms; ${measured.join(', ')}`);
+  for (const skip of skipped) say(`  skipped: ${skip.name}: ${skip.reason}`);
+  expect(results.filter(({ verdict }) => verdict === 'fail')).toEqual([]);
+  expect(results).toHaveLength(planned!);
+  expect(exit).toEqual({ reason: 'debug-exit', value: 0 });
+  expect(warnings).toEqual([]);
+});
+
+test.each(RESETS)('%s reboots, and the limit ends the run', (how) => {
+  const { exit, console } = runOf(how);
+  expect(exit).toEqual({ reason: 'reboot-limit', reboots: REBOOTS });
+  expect(console.match(/^# boot$/gm)).toHaveLength(REBOOTS + 1);
+});
+
+test('ACPI power-off ends the run at once', () => {
+  const { exit, console } = runOf('power-off');
+  expect(exit).toEqual({ reason: 'shutdown' });
+  expect(console).not.toContain('still here');
+});
+
+test('a thousand accesses to a direct BAR cause no exit', () => {
+  const { metrics, exits } = runOf('edu-mmio');
+  expect(metrics['bar-accesses']!.value).toBeGreaterThan(1000);
+  expect(exits.mmio).toBe(0);
+});
+
+test('interrupts and DMA of edu cause no exit either', () => {
+  expect(runOf('edu-irq').exits.mmio).toBe(0);
+  expect(runOf('edu-dma').exits.mmio).toBe(0);
+});
+
+test('each access to the MSI-X table and its pending bits is one exit, and nothing else is', () => {
+  const { metrics, exits } = runOf('nvme-msix');
+  expect(exits.mmio).toBe(metrics['trapped-accesses']!.value);
+});

@@ -1,0 +1,38 @@
+/**
+ * Runs inside the lab: bare-metal payloads, one VM after the other, in one process.
+ * Usage: node inside.js '[{"name": "pci edu", "kernel": "...", "device": "0000:01:00.0"}]'
+ */
+import { type PayloadArgs, type PayloadOptions, type PayloadRun, runPayload } from './run.ts';
+import { argsFromSysfs } from './sysfs-args.ts';
+
+/** One payload to run. */
+export interface PayloadJob extends Pick<PayloadOptions, 'kernel' | 'vm' | 'timeoutMs'> {
+  readonly name: string;
+  readonly args?: PayloadArgs;
+  /** Host address of the one device of the VM; the payload is told what sysfs says of it. */
+  readonly device?: string;
+}
+
+/** Printed as JSON: runs by the name of their job, or why there was none. */
+export type PayloadRuns = Readonly<Record<string, PayloadRun | { readonly error: string }>>;
+
+async function runJob({ name, kernel, vm, args, device, timeoutMs }: PayloadJob): Promise<PayloadRuns[string]> {
+  process.stderr.write(`\n=== ${name}\n`);
+  try {
+    const run = await runPayload({
+      kernel,
+      args: { ...(device ? argsFromSysfs(device) : {}), ...args },
+      vm: { ...vm, devices: device ? [device] : [] },
+      ...(timeoutMs ? { timeoutMs } : {}),
+      onConsole: (text) => process.stderr.write(text),
+    });
+    process.stderr.write(`=== ${name}: ${Math.round(run.runMs)} of ${Math.round(run.totalMs)} ms\n`);
+    return run;
+  } catch (error) {
+    return { error: String(error) };
+  }
+}
+
+const runs: Record<string, PayloadRuns[string]> = {};
+for (const job of JSON.parse(process.argv[2]!) as PayloadJob[]) runs[job.name] = await runJob(job);
+process.stdout.write(`${JSON.stringify(runs)}\n`);
