@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import type protobuf from 'protobufjs';
 import { expect, test } from 'vitest';
+import { methodRows } from '../scripts/control-docs.mjs';
 import { compile, GENERATED, loadDefinitions } from '../scripts/proto-compiler.mjs';
 import { ERROR_CODES } from '../vmm/base/errors.ts';
 import type { MessageTypes, VmReport } from './generated/causeway.ts';
@@ -197,4 +198,9 @@ test('every enum has a zero value that says nothing', () => {
 
 test('methods lie under one path', () => {
   for (const { path } of Object.values(VmService)) expect(path).toMatch(/^\/causeway\.v1\.VmService\/[A-Z]\w+$/);
+});
+
+test('docs/control-api.md tells of every method what the definitions say', () => {
+  const document = readFileSync(new URL('../docs/control-api.md', import.meta.url), 'utf8');
+  for (const row of methodRows(definitions)) expect(document).toContain(row);
 });

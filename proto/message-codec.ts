@@ -1,6 +1,6 @@
 /**
  * Messages to bytes and back, by table. Written for this project because a library costs eight times its memory:
- * see docs/control-api.md for the measurement. The tests compare it with protobufjs byte for byte.
+ * docs/control-api.md has the measurement. The tests compare it with protobufjs byte for byte.
  */
 import type { FieldSchema, MessageSchema, ScalarKind, Schema } from './schema.ts';
 import { WIRE, WireError, WireReader, WireWriter } from './wire.ts';

@@ -517,9 +517,11 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
 export const SCHEMA: Schema & { readonly enums: typeof enums } = { messages, enums };
 
 export const VmService = {
+  /** State, configuration, devices with their BARs, vectors and resets, exits to user space. */
   getVm: {"path":"/causeway.v1.VmService/GetVm","request":"GetVmRequest","response":"GetVmResponse","requestStream":false,"responseStream":false},
   /** Answers when no vCPU runs any more. */
   pauseVm: {"path":"/causeway.v1.VmService/PauseVm","request":"PauseVmRequest","response":"PauseVmResponse","requestStream":false,"responseStream":false},
+  /** Lets a paused VM go on. */
   resumeVm: {"path":"/causeway.v1.VmService/ResumeVm","request":"ResumeVmRequest","response":"ResumeVmResponse","requestStream":false,"responseStream":false},
   /** Presses the power button: the guest may shut down in order. */
   pressPowerButton: {"path":"/causeway.v1.VmService/PressPowerButton","request":"PressPowerButtonRequest","response":"PressPowerButtonResponse","requestStream":false,"responseStream":false},
