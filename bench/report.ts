@@ -60,7 +60,7 @@ export function formatMarkdown(result: BenchResult): string {
       return `| ${name} | ${ours} | ${theirs} | **${ratio.median.toFixed(2)}** (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)}) | ${aim} |`;
     }),
     '',
-    `Medians of ${result.pairs} pairs, ratios pair by pair (and their range). ${describe(result)}`,
+    `Medians of ${counted(result)}, ratios pair by pair (and their range). ${describe(result)}`,
   ].join('\n');
 }
 
@@ -70,7 +70,11 @@ export function formatJson(result: BenchResult): string {
 }
 
 function footnotes(result: BenchResult): string[] {
-  return [...split(result), `${result.pairs} pairs. ${describe(result)}`];
+  return [...split(result), `${counted(result)}. ${describe(result)}`];
+}
+
+function counted({ pairs }: BenchResult): string {
+  return pairs === 1 ? '1 pair' : `${pairs} pairs`;
 }
 
 /** What the memory is made of, by the first pair. */
