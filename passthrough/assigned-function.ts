@@ -6,6 +6,7 @@
 import type { Native } from '../native/types.ts';
 import { VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../native/vfio-abi.ts';
 import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
+import type { WcModes } from '../vmm/config/model.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
 import type { BarReport, BarRequest, FunctionReport, PciFunction, PciServices } from '../vmm/pci/function.ts';
@@ -14,6 +15,15 @@ import { barRequests } from './bars/bar-requests.ts';
 import { type BackedArea, desiredMapping, type Piece, splitBar } from './bars/desired-mapping.ts';
 import { BarMaps, Mapping } from './bars/mapping.ts';
 import { usableMsix } from './bars/msix-layout.ts';
+import {
+  areasFor,
+  DEFAULT_WC,
+  largestPage,
+  reportWc,
+  requireWc,
+  type WcFacts,
+  wcModeOf,
+} from './bars/write-combining.ts';
 import { checkGrants } from './config-space/grant-danger.ts';
 import { type ConfigGrant, checkForm, throwIssues } from './config-space/grants.ts';
 import { GuestRegisters } from './config-space/guest-registers.ts';
@@ -32,6 +42,9 @@ export interface AssignedFunctionOptions {
   readonly device: VfioDevice;
   readonly window: ConfigWindow;
   readonly resetter: Resetter;
+  /** Default: `auto` for every BAR. */
+  readonly wc?: WcModes;
+  readonly wcFacts: WcFacts;
   /** Tells a VM's KVM of the device's group, and takes that back. */
   readonly joinVm: (services: PciServices) => void;
   readonly leaveVm: (services: PciServices) => void;
@@ -82,7 +95,8 @@ export class AssignedFunction implements PciFunction {
     this.#maps = new BarMaps(native, device, this.bars, resources, warn);
     for (const bar of this.bars) {
       const region = { ...device.regions[bar.index]!, mmapAreas: this.#maps.areasOf(bar.index) };
-      this.#areas.set(bar.index, splitBar(bar, region, this.#msixLayout, native.pageSizeBytes));
+      const areas = splitBar(bar, region, this.#msixLayout, native.pageSizeBytes);
+      this.#areas.set(bar.index, areasFor(wcModeOf(this.#wcModes, bar.index), areas));
     }
     this.#registers = new GuestRegisters(
       {
@@ -108,6 +122,20 @@ export class AssignedFunction implements PciFunction {
     );
     this.#hardware = new HardwareControl(device, this.#registers.powerControlOffset);
     for (const fault of this.#registers.image.faults) warn(`${host.bdf}: ${fault}`);
+  }
+
+  /** @throws CausewayError DEVICE_UNSUPPORTED when write-combining is required and not to be had */
+  checkWriteCombining(): void {
+    const bars = this.bars.flatMap((bar) => {
+      const wc = this.#writeCombining(bar, this.#areas.get(bar.index) ?? [], undefined);
+      if (wc?.hostWc === 'not available on this kernel') {
+        this.#warnOnce(
+          `BAR${bar.index}: write-combining for the VMM itself (wc "host") is not available on this kernel`,
+        );
+      }
+      return wc ? [{ bar, wc }] : [];
+    });
+    requireWc(this.label, this.#wcModes, bars);
   }
 
   writeConfig(offset: number, width: number, value: number): void {
@@ -196,8 +224,10 @@ export class AssignedFunction implements PciFunction {
     const decoded = this.#decoded();
     const bars = this.bars.map((bar): BarReport => {
       const gpa = decoded.find(({ index }) => index === bar.index)?.gpa;
-      const areas = (this.#areas.get(bar.index) ?? []).map(({ backing: _, ...area }) => area);
-      return { ...bar, areas, ...(gpa === undefined ? {} : { gpa }) };
+      const backed = this.#presentAreas(bar.index);
+      const wc = this.#writeCombining(bar, backed, gpa);
+      const areas = backed.map(({ backing: _, ...area }) => area);
+      return { ...bar, areas, ...(gpa === undefined ? {} : { gpa }), ...(wc ? { wc } : {}) };
     });
     const mode = state?.interrupts.mode ?? 'none';
     const available = {
@@ -243,6 +273,46 @@ export class AssignedFunction implements PciFunction {
     state.mapping.apply(state.mapping.pieces.filter((piece) => keys.has(`${piece.bar} ${piece.gpa}`)));
     this.#hardware.apply(this.#registers.guestCommand, this.#registers.powerState);
     state.mapping.apply(wanted);
+  }
+
+  get #wcModes(): WcModes {
+    return this.#options.wc ?? DEFAULT_WC;
+  }
+
+  /** The areas of a BAR; where the guest decodes it, as they are mapped at the moment. */
+  #presentAreas(bar: number): readonly BackedArea[] {
+    const mapped = this.#state?.mapping.pieces.filter((piece) => piece.bar === bar) ?? [];
+    return (this.#areas.get(bar) ?? []).map(
+      (area) => mapped.find((piece) => piece.area.offset === area.offset)?.area ?? area,
+    );
+  }
+
+  #writeCombining(bar: BarRequest, areas: readonly BackedArea[], gpa: number | undefined): BarReport['wc'] | undefined {
+    if (bar.kind !== 'memory') return undefined;
+    const { native, resources, wcFacts } = this.#options;
+    const hostAddress = resources[bar.index]?.start ?? 0;
+    const pages = areas
+      .filter((area) => area.mode === 'direct' && gpa !== undefined)
+      .map(({ offset, sizeBytes }) =>
+        largestPage(
+          gpa! + offset,
+          this.#maps.hva(bar.index, { start: offset, size: sizeBytes }),
+          hostAddress + offset,
+          sizeBytes,
+        ),
+      );
+    return reportWc(
+      native,
+      {
+        bar,
+        mode: wcModeOf(this.#wcModes, bar.index),
+        areas,
+        hostAddress,
+        sizeBytes: this.#device.regions[bar.index]!.sizeBytes,
+        ...(pages.length > 0 ? { largestPageBytes: Math.max(...pages) } : {}),
+      },
+      wcFacts,
+    );
   }
 
   #syncInterrupts(): void {

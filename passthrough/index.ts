@@ -1,10 +1,11 @@
 /** Device assignment: hands host PCI functions to a machine through VFIO. */
-import type { Fd, HostBdf, Native } from '../native/types.ts';
+import type { CpuidEntry, Fd, HostBdf, Native } from '../native/types.ts';
 import { CausewayError } from '../vmm/base/errors.ts';
 import type { RamWindow } from '../vmm/memory/guest-memory.ts';
 import type { ConfigStore, ConfigWindow } from '../vmm/pci/config-window.ts';
 import type { PciServices } from '../vmm/pci/function.ts';
 import { AssignedFunction } from './assigned-function.ts';
+import { readWcFacts } from './bars/write-combining.ts';
 import type { ConfigGrant } from './config-space/grants.ts';
 import { type DeviceRequest, grantsOf } from './device-request.ts';
 import { normaliseBdf } from './host/bdf.ts';
@@ -29,6 +30,8 @@ export interface AssignOptions {
   /** All guest RAM: it is pinned and mapped for the devices, GPA as IOVA. Must outlive the session. */
   readonly ram: readonly RamWindow[];
   readonly store: ConfigStore;
+  /** As the guest gets it, for the report on write-combining. */
+  readonly guestCpuid?: readonly CpuidEntry[];
   warn(message: string): void;
   onEvent?(event: DeviceEvent): void;
 }
@@ -158,12 +161,15 @@ class Session implements PassthroughSession {
       device,
       window,
       resetter,
+      ...(request.wc ? { wc: request.wc } : {}),
+      wcFacts: readWcFacts(native, this.#options.guestCpuid),
       joinVm: (services) => this.#join(services, file),
       leaveVm: (services) => this.#leave(services, file),
       warn,
     });
     this.functions.push(fn);
     this.#assigned.set(grouped.bdf, { host, fn });
+    fn.checkWriteCombining();
     fn.setGrants(grants, { force: request.configPermitForce ?? false });
     if (onEvent) {
       this.#unwatch.push(

@@ -51,7 +51,14 @@ function describeBar(bar: BarReport): string {
   const kind =
     bar.kind === 'port' ? 'ports' : `${bar.is64 ? '64' : '32'}-bit${bar.prefetchable ? ' prefetchable' : ''}`;
   const where = bar.gpa === undefined ? '' : ` at ${hex(bar.gpa)}`;
-  return `BAR ${bar.index}: ${formatSize(bar.sizeBytes)} ${kind}${where}: ${describeAreas(bar)}`;
+  return `BAR ${bar.index}: ${formatSize(bar.sizeBytes)} ${kind}${where}: ${describeAreas(bar)}${describeWc(bar)}`;
+}
+
+/** Only where it can matter: the guest's drivers ask for it on prefetchable BARs, or the user asked. */
+function describeWc({ prefetchable, wc }: BarReport): string {
+  if (!wc || !(prefetchable || wc.mode !== 'auto')) return '';
+  const host = wc.hostWc === undefined ? '' : `, for the VMM ${wc.hostWc}`;
+  return `; write-combining for the guest: ${wc.guestWc}${host}`;
 }
 
 function describeAreas(bar: BarReport): string {

@@ -72,6 +72,7 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
       devices: normal.devices,
       ram,
       store,
+      guestCpuid: kvm.cpuid,
       warn,
       onEvent: (event) => events.emit(event),
     });

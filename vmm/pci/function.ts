@@ -60,6 +60,32 @@ export interface BarReport extends BarRequest {
   /** Guest address at the moment, undefined while not decoded. */
   readonly gpa?: number;
   readonly areas: readonly BarArea[];
+  /** Memory BARs of assigned devices. */
+  readonly wc?: WriteCombining;
+}
+
+/** What holds of write-combining on one BAR. Never more than was seen. */
+export interface WriteCombining {
+  /** What was asked for. */
+  readonly mode: 'auto' | 'require' | 'deny' | 'host';
+  /** `yes` when the guest gets it on some area as soon as it asks; else `no (reasons)`. */
+  readonly guestWc: string;
+  readonly areas: readonly {
+    readonly offset: number;
+    readonly sizeBytes: number;
+    readonly guestWc: boolean;
+    /** `trapped`, `io-bar`, `no-mmap`, `sub-page`, `no-tdp`, `pat-hidden`, `policy` … */
+    readonly why?: string;
+  }[];
+  /** The guest sees the prefetchable bit, behind which its user space may ask. */
+  readonly guestWcAdvertised: boolean;
+  /** Memory type of the VMM's own mapping; `uc- (assumed)` when nothing shows it. */
+  readonly hostType: string;
+  /** Only where the mode asks for it on the host's side. */
+  readonly hostWc?: 'proven' | 'not available on this kernel';
+  readonly evidence: readonly string[];
+  /** Largest page that can map a direct area, while the guest decodes the BAR. */
+  readonly largestPageBytes?: number;
 }
 
 /** For the summary, `inspect` and tests. Plain data. */
