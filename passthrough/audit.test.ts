@@ -225,6 +225,19 @@ describe('inspect', () => {
     expect(report.config).toBeUndefined();
   });
 
+  test('what a start would find of write-combining is told before it', () => {
+    const kernel = new FakeKernel();
+    kernel.addPciDevice({ ...everything(), driver: 'nic' });
+    kernel.files.addFile('/sys/module/kvm_amd/parameters/npt', '1\n');
+    kernel.files.addFile('/proc/cpuinfo', 'flags\t\t: fpu pat svm\n');
+    const { writeCombining } = inspectDevice(kernel, '0000:07:00.0' as HostBdf, { pageBytes: 4096 });
+    expect(writeCombining.map(({ bar, guestWc, guestWcAdvertised }) => [bar, guestWc, guestWcAdvertised])).toEqual([
+      [0, 'yes', false],
+      [2, 'yes', true],
+      [4, 'yes', false],
+    ]);
+  });
+
   test('an address without a device names near ones', () => {
     const kernel = new FakeKernel();
     kernel.addPciDevice(e1000e());

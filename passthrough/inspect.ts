@@ -1,6 +1,12 @@
 /** Everything that can be said of a host PCI function without binding, opening or writing to it. Plain data. */
 import type { HostBdf, HostFiles } from '../native/types.ts';
+import { CAP } from '../vmm/pci/capabilities.ts';
+import type { BarRequest, WriteCombining } from '../vmm/pci/function.ts';
+import { parseMsix } from '../vmm/pci/msix.ts';
 import { type AuditReport, audit } from './audit.ts';
+import { splitBar } from './bars/desired-mapping.ts';
+import { readWcFacts, reportWc } from './bars/write-combining.ts';
+import { knownCapabilities } from './config-space/capability-info.ts';
 import { type ConfigRange, configMap } from './config-space/config-map.ts';
 import type { ConfigGrant } from './config-space/grants.ts';
 import { CAPABILITY_RULES, EXTENDED_CAPABILITY_RULES } from './config-space/permission-table.ts';
@@ -42,6 +48,8 @@ export interface InspectReport {
   readonly configBytes: number;
   readonly capabilities: readonly CapabilityReport[];
   readonly audit: Omit<AuditReport, 'capabilities'>;
+  /** What a start would find of write-combining, by BAR. */
+  readonly writeCombining: readonly (WriteCombining & { readonly bar: number })[];
   /** Only when asked for, and readable. */
   readonly config?: readonly ConfigRange[];
 }
@@ -112,6 +120,7 @@ export function inspectDevice(files: HostFiles, bdf: HostBdf, options: InspectOp
       return { offset, id, kind, name, sizeBytes, shown: rules.some((rule) => rule.id === id) };
     }),
     audit: rest,
+    writeCombining: predictWc(files, rest, config, options.pageBytes),
     ...(options.config && isWhole
       ? {
           config: configMap({
@@ -123,6 +132,27 @@ export function inspectDevice(files: HostFiles, bdf: HostBdf, options: InspectOp
         }
       : {}),
   };
+}
+
+/** With the areas that VFIO may be expected to offer, and the processor's own flag for PAT, which KVM hands on. */
+function predictWc(
+  files: HostFiles,
+  { bars }: Pick<AuditReport, 'bars'>,
+  config: Uint8Array,
+  pageBytes: number,
+): InspectReport['writeCombining'] {
+  const msixAt = knownCapabilities(config).capabilities.find(({ kind, id }) => kind === 'standard' && id === CAP.MSIX);
+  const msix = msixAt && parseMsix(config, msixAt.offset);
+  const flags = /^flags\s*:.*$/m.exec(readText(files, '/proc/cpuinfo') ?? '')?.[0].split(/\s+/) ?? [];
+  const facts = { ...readWcFacts(files, undefined), guestHasPat: flags.includes('pat') };
+  return bars.flatMap((audited) => {
+    if (audited.kind === 'port') return [];
+    const { bar: index, sizeBytes, is64, prefetchable, hostAddress, verdict } = audited;
+    const mmapAreas = verdict === 'trap' ? [] : [{ start: 0, size: sizeBytes }];
+    const bar: BarRequest = { index, sizeBytes: Math.max(sizeBytes, pageBytes), kind: 'memory', is64, prefetchable };
+    const areas = splitBar(bar, { index, sizeBytes, fdOffset: 0, flags: 0, mmapAreas }, msix, pageBytes);
+    return [{ bar: index, ...reportWc(files, { bar, mode: 'auto', areas, hostAddress, sizeBytes }, facts) }];
+  });
 }
 
 function groupOf(files: HostFiles, bdf: HostBdf, number: number): NonNullable<InspectReport['group']> {

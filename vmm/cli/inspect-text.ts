@@ -55,15 +55,19 @@ function describeCriterion({ id: name, title, verdict, evidence, action }: Crite
   ];
 }
 
-function bars({ audit }: InspectReport): string[] {
+function bars({ audit, writeCombining }: InspectReport): string[] {
   if (audit.bars.length === 0) return ['BARs: none'];
+  const wc = (bar: number): string => {
+    const found = writeCombining.find((each) => each.bar === bar);
+    return found ? `; write-combining for the guest: ${found.guestWc}` : '';
+  };
   return [
     'BARs:',
     ...audit.bars.map((bar) => {
       const kind =
         bar.kind === 'port' ? 'ports' : `${bar.is64 ? '64' : '32'}-bit${bar.prefetchable ? ' prefetchable' : ''}`;
       const reach = bar.verdict === 'trap' ? 'trapped' : 'direct';
-      return `  BAR${bar.bar} ${formatSize(bar.sizeBytes)} ${kind}: ${reach}${bar.why ? ` (${bar.why})` : ''}, ${bar.basis}`;
+      return `  BAR${bar.bar} ${formatSize(bar.sizeBytes)} ${kind}: ${reach}${bar.why ? ` (${bar.why})` : ''}, ${bar.basis}${wc(bar.bar)}`;
     }),
   ];
 }
