@@ -15,15 +15,8 @@ import { barRequests } from './bars/bar-requests.ts';
 import { type BackedArea, desiredMapping, type Piece, splitBar } from './bars/desired-mapping.ts';
 import { BarMaps, Mapping } from './bars/mapping.ts';
 import { usableMsix } from './bars/msix-layout.ts';
-import {
-  areasFor,
-  DEFAULT_WC,
-  largestPage,
-  reportWc,
-  requireWc,
-  type WcFacts,
-  wcModeOf,
-} from './bars/write-combining.ts';
+import { WcReporter } from './bars/wc-reporter.ts';
+import type { WcFacts } from './bars/write-combining.ts';
 import { checkGrants } from './config-space/grant-danger.ts';
 import { type ConfigGrant, checkForm, throwIssues } from './config-space/grants.ts';
 import { GuestRegisters } from './config-space/guest-registers.ts';
@@ -68,6 +61,7 @@ export class AssignedFunction implements PciFunction {
   readonly #options: AssignedFunctionOptions;
   readonly #device: VfioDevice;
   readonly #maps: BarMaps;
+  readonly #wc: WcReporter;
   readonly #registers: GuestRegisters;
   readonly #hardware: HardwareControl;
   readonly #msixLayout: MsixLayout | undefined;
@@ -93,10 +87,12 @@ export class AssignedFunction implements PciFunction {
     this.#msixLayout = usableMsix(hardware, device, this.bars, (message) => this.#warnOnce(message));
     window.setDevice(device.fd, device.regions[VFIO_PCI_REGION.CONFIG]!.fdOffset);
     this.#maps = new BarMaps(native, device, this.bars, resources, warn);
+    const { wc: modes, wcFacts: facts } = options;
+    this.#wc = new WcReporter({ native, device, resources, maps: this.#maps, modes, facts });
     for (const bar of this.bars) {
       const region = { ...device.regions[bar.index]!, mmapAreas: this.#maps.areasOf(bar.index) };
       const areas = splitBar(bar, region, this.#msixLayout, native.pageSizeBytes);
-      this.#areas.set(bar.index, areasFor(wcModeOf(this.#wcModes, bar.index), areas));
+      this.#areas.set(bar.index, this.#wc.areasFor(bar.index, areas));
     }
     this.#registers = new GuestRegisters(
       {
@@ -126,16 +122,12 @@ export class AssignedFunction implements PciFunction {
 
   /** @throws CausewayError DEVICE_UNSUPPORTED when write-combining is required and not to be had */
   checkWriteCombining(): void {
-    const bars = this.bars.flatMap((bar) => {
-      const wc = this.#writeCombining(bar, this.#areas.get(bar.index) ?? [], undefined);
-      if (wc?.hostWc === 'not available on this kernel') {
-        this.#warnOnce(
-          `BAR${bar.index}: write-combining for the VMM itself (wc "host") is not available on this kernel`,
-        );
-      }
-      return wc ? [{ bar, wc }] : [];
-    });
-    requireWc(this.label, this.#wcModes, bars);
+    this.#wc.check(
+      this.label,
+      this.bars,
+      (bar) => this.#areas.get(bar) ?? [],
+      (message) => this.#warnOnce(message),
+    );
   }
 
   writeConfig(offset: number, width: number, value: number): void {
@@ -225,7 +217,7 @@ export class AssignedFunction implements PciFunction {
     const bars = this.bars.map((bar): BarReport => {
       const gpa = decoded.find(({ index }) => index === bar.index)?.gpa;
       const backed = this.#presentAreas(bar.index);
-      const wc = this.#writeCombining(bar, backed, gpa);
+      const wc = this.#wc.report(bar, backed, gpa);
       const areas = backed.map(({ backing: _, ...area }) => area);
       return { ...bar, areas, ...(gpa === undefined ? {} : { gpa }), ...(wc ? { wc } : {}) };
     });
@@ -275,43 +267,11 @@ export class AssignedFunction implements PciFunction {
     state.mapping.apply(wanted);
   }
 
-  get #wcModes(): WcModes {
-    return this.#options.wc ?? DEFAULT_WC;
-  }
-
   /** The areas of a BAR; where the guest decodes it, as they are mapped at the moment. */
   #presentAreas(bar: number): readonly BackedArea[] {
     const mapped = this.#state?.mapping.pieces.filter((piece) => piece.bar === bar) ?? [];
     return (this.#areas.get(bar) ?? []).map(
       (area) => mapped.find((piece) => piece.area.offset === area.offset)?.area ?? area,
-    );
-  }
-
-  #writeCombining(bar: BarRequest, areas: readonly BackedArea[], gpa: number | undefined): BarReport['wc'] | undefined {
-    if (bar.kind !== 'memory') return undefined;
-    const { native, resources, wcFacts } = this.#options;
-    const hostAddress = resources[bar.index]?.start ?? 0;
-    const pages = areas
-      .filter((area) => area.mode === 'direct' && gpa !== undefined)
-      .map(({ offset, sizeBytes }) =>
-        largestPage(
-          gpa! + offset,
-          this.#maps.hva(bar.index, { start: offset, size: sizeBytes }),
-          hostAddress + offset,
-          sizeBytes,
-        ),
-      );
-    return reportWc(
-      native,
-      {
-        bar,
-        mode: wcModeOf(this.#wcModes, bar.index),
-        areas,
-        hostAddress,
-        sizeBytes: this.#device.regions[bar.index]!.sizeBytes,
-        ...(pages.length > 0 ? { largestPageBytes: Math.max(...pages) } : {}),
-      },
-      wcFacts,
     );
   }
 
