@@ -322,6 +322,35 @@ export interface BarReport {
   /** Guest-physical address, or port; absent while not decoded. */
   readonly gpa?: bigint | undefined;
   readonly areas: readonly BarArea[];
+  /** Memory BARs of assigned devices. */
+  readonly wc?: WriteCombining | undefined;
+}
+
+/** What holds of write-combining on one BAR. Never more than was seen. */
+export interface WriteCombining {
+  /** What was asked for. */
+  readonly mode: WcMode;
+  /** "yes" when the guest gets it on some area as soon as it asks; else "no (reasons)". */
+  readonly guestWc: string;
+  readonly areas: readonly WcArea[];
+  /** The guest sees the prefetchable bit, behind which its user space may ask. */
+  readonly guestWcAdvertised: boolean;
+  /** Memory type of the monitor's own mapping. */
+  readonly hostType: string;
+  /** Only where the mode asks for it on the host's side. */
+  readonly hostWc?: string | undefined;
+  readonly evidence: readonly string[];
+  /** Largest page that can map a direct area, while the guest decodes the BAR. */
+  readonly largestPageBytes?: bigint | undefined;
+}
+
+export interface WcArea {
+  /** From the start of the BAR, in bytes. */
+  readonly offset: bigint;
+  readonly sizeBytes: bigint;
+  readonly guestWc: boolean;
+  /** Why not, for example "trapped". */
+  readonly why?: string | undefined;
 }
 
 /** How a part of a BAR reaches the guest. */
@@ -436,6 +465,8 @@ export interface MessageTypes {
   FunctionReport: FunctionReport;
   GuestBdf: GuestBdf;
   BarReport: BarReport;
+  WriteCombining: WriteCombining;
+  WcArea: WcArea;
   BarArea: BarArea;
   InterruptReport: InterruptReport;
   ResetReport: ResetReport;
@@ -503,7 +534,9 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   ExitCounters: new Map([[1, {"name":"port","kind":"uint64","presence":"plain"}], [2, {"name":"console","kind":"uint64","presence":"plain"}], [3, {"name":"mmio","kind":"uint64","presence":"plain"}], [4, {"name":"config","kind":"uint64","presence":"plain"}], [5, {"name":"kick","kind":"uint64","presence":"plain"}], [6, {"name":"other","kind":"uint64","presence":"plain"}], [7, {"name":"total","kind":"uint64","presence":"plain"}]]),
   FunctionReport: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"address","kind":"message","type":"GuestBdf","presence":"optional"}], [3, {"name":"bars","kind":"message","type":"BarReport","presence":"list"}], [4, {"name":"interrupts","kind":"message","type":"InterruptReport","presence":"optional"}], [5, {"name":"resets","kind":"message","type":"ResetReport","presence":"list"}]]),
   GuestBdf: new Map([[1, {"name":"bus","kind":"uint32","presence":"plain"}], [2, {"name":"device","kind":"uint32","presence":"plain"}], [3, {"name":"function","kind":"uint32","presence":"plain"}]]),
-  BarReport: new Map([[1, {"name":"index","kind":"uint32","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"kind","kind":"enum","type":"BarKind","presence":"plain"}], [4, {"name":"is64","kind":"bool","presence":"plain"}], [5, {"name":"prefetchable","kind":"bool","presence":"plain"}], [6, {"name":"gpa","kind":"uint64","presence":"optional"}], [7, {"name":"areas","kind":"message","type":"BarArea","presence":"list"}]]),
+  BarReport: new Map([[1, {"name":"index","kind":"uint32","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"kind","kind":"enum","type":"BarKind","presence":"plain"}], [4, {"name":"is64","kind":"bool","presence":"plain"}], [5, {"name":"prefetchable","kind":"bool","presence":"plain"}], [6, {"name":"gpa","kind":"uint64","presence":"optional"}], [7, {"name":"areas","kind":"message","type":"BarArea","presence":"list"}], [8, {"name":"wc","kind":"message","type":"WriteCombining","presence":"optional"}]]),
+  WriteCombining: new Map([[1, {"name":"mode","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"guestWc","kind":"string","presence":"plain"}], [3, {"name":"areas","kind":"message","type":"WcArea","presence":"list"}], [4, {"name":"guestWcAdvertised","kind":"bool","presence":"plain"}], [5, {"name":"hostType","kind":"string","presence":"plain"}], [6, {"name":"hostWc","kind":"string","presence":"optional"}], [7, {"name":"evidence","kind":"string","presence":"list"}], [8, {"name":"largestPageBytes","kind":"uint64","presence":"optional"}]]),
+  WcArea: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"guestWc","kind":"bool","presence":"plain"}], [4, {"name":"why","kind":"string","presence":"optional"}]]),
   BarArea: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"mode","kind":"enum","type":"BarAreaMode","presence":"plain"}], [4, {"name":"why","kind":"string","presence":"optional"}]]),
   InterruptReport: new Map([[1, {"name":"mode","kind":"enum","type":"InterruptMode","presence":"plain"}], [2, {"name":"available","kind":"uint32","presence":"plain"}], [3, {"name":"routed","kind":"uint32","presence":"plain"}]]),
   ResetReport: new Map([[1, {"name":"when","kind":"enum","type":"ResetOccasion","presence":"plain"}], [2, {"name":"method","kind":"string","presence":"plain"}], [3, {"name":"ok","kind":"bool","presence":"plain"}]]),

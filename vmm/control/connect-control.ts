@@ -11,12 +11,12 @@ import {
   exitFromMessage,
   reportFromMessage,
   stateFromMessage,
-  toNumber,
 } from './messages.ts';
 import { RpcClient } from './rpc/client.ts';
 import type { CallOptions, Stub } from './rpc/service.ts';
 import { connectTo, controlPath } from './socket.ts';
 import type { VmExit, VmReport, VmState } from './vm.ts';
+import { toNumber } from './wire-values.ts';
 
 export interface VmInfo {
   readonly state: VmState;

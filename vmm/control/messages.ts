@@ -1,9 +1,9 @@
 /** The objects of the public interface as messages and back. A field added to either side does not compile until it is here. */
 import type { MessageTypes } from '../../proto/index.ts';
-import { CausewayError } from '../base/errors.ts';
-import type { BarArea, BarReport, FunctionReport } from '../pci/function.ts';
 import type { JournalEntry } from './event-journal.ts';
+import { functionFromMessage, functionToMessage } from './function-message.ts';
 import type { ExitCounters, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
+import { type Table, table, toNumber, unknownToUs } from './wire-values.ts';
 
 /** What a subscriber sees: the VM's own events, its end, and how much was missed. */
 export type ControlEvent = {
@@ -25,26 +25,6 @@ const STATE = table<VmState, Message<'VmInfo'>['state']>({
   stopping: 'VM_STATE_STOPPING',
   stopped: 'VM_STATE_STOPPED',
   closed: 'VM_STATE_CLOSED',
-});
-const BAR_KIND = table<BarReport['kind'], Message<'BarReport'>['kind']>({
-  memory: 'BAR_KIND_MEMORY',
-  port: 'BAR_KIND_PORT',
-});
-const AREA_MODE = table<BarArea['mode'], Message<'BarArea'>['mode']>({
-  direct: 'BAR_AREA_MODE_DIRECT',
-  trap: 'BAR_AREA_MODE_TRAP',
-});
-const INTERRUPT_MODE = table<FunctionReport['interrupts']['mode'], Message<'InterruptReport'>['mode']>({
-  none: 'INTERRUPT_MODE_NONE',
-  intx: 'INTERRUPT_MODE_INTX',
-  msi: 'INTERRUPT_MODE_MSI',
-  msix: 'INTERRUPT_MODE_MSIX',
-});
-const OCCASION = table<FunctionReport['resets'][number]['when'], Message<'ResetReport'>['when']>({
-  boot: 'RESET_OCCASION_BOOT',
-  reboot: 'RESET_OCCASION_REBOOT',
-  release: 'RESET_OCCASION_RELEASE',
-  guest: 'RESET_OCCASION_GUEST',
 });
 /** Kinds of events by which a subscriber may choose. */
 export const EVENT_KIND: Table<JournalEvent['type'], Message<'SubscribeEventsRequest'>['kinds'][number]> = table({
@@ -146,61 +126,6 @@ export function reportFromMessage(message: Message<'VmReport'>): VmReport {
 
 const NO_EXITS: ExitCounters = { port: 0, console: 0, mmio: 0, config: 0, kick: 0, other: 0, total: 0 };
 
-function functionToMessage({ interrupts, bars, resets, ...same }: FunctionReport): Message<'FunctionReport'> {
-  return {
-    ...same,
-    interrupts: { ...interrupts, mode: INTERRUPT_MODE.to(interrupts.mode) },
-    bars: bars.map(({ sizeBytes, kind, gpa, areas, ...bar }) => ({
-      ...bar,
-      sizeBytes: BigInt(sizeBytes),
-      kind: BAR_KIND.to(kind),
-      gpa: gpa === undefined ? undefined : BigInt(gpa),
-      areas: areas.map((area) => ({
-        ...area,
-        offset: BigInt(area.offset),
-        sizeBytes: BigInt(area.sizeBytes),
-        mode: AREA_MODE.to(area.mode),
-      })),
-    })),
-    resets: resets.map((reset) => ({ ...reset, when: OCCASION.to(reset.when) })),
-  };
-}
-
-function functionFromMessage({
-  address,
-  interrupts,
-  bars,
-  resets,
-  ...same
-}: Message<'FunctionReport'>): FunctionReport {
-  return {
-    ...same,
-    ...(address === undefined ? {} : { address }),
-    interrupts: interrupts
-      ? { ...interrupts, mode: INTERRUPT_MODE.from(interrupts.mode) }
-      : { mode: 'none', available: 0, routed: 0 },
-    bars: bars.map(({ sizeBytes, kind, gpa, areas, ...bar }) => ({
-      ...bar,
-      sizeBytes: toNumber(sizeBytes),
-      kind: BAR_KIND.from(kind),
-      ...(gpa === undefined ? {} : { gpa: toNumber(gpa) }),
-      areas: areas.map(({ why, ...area }) => ({
-        offset: toNumber(area.offset),
-        sizeBytes: toNumber(area.sizeBytes),
-        mode: AREA_MODE.from(area.mode),
-        ...(why === undefined ? {} : { why }),
-      })),
-    })),
-    resets: resets.map((reset) => ({ ...reset, when: OCCASION.from(reset.when) })),
-  };
-}
-
-/** @throws CausewayError INTERNAL for a number that would be rounded */
-export function toNumber(value: bigint): number {
-  if (value <= BigInt(Number.MAX_SAFE_INTEGER) && value >= BigInt(Number.MIN_SAFE_INTEGER)) return Number(value);
-  throw new CausewayError('INTERNAL', `${value} is beyond 2^53, the largest number that is handled exactly`);
-}
-
 function timestamp(timeMs: number): Message<'Timestamp'> {
   const seconds = Math.floor(timeMs / 1000);
   return { seconds: BigInt(seconds), nanos: Math.round((timeMs - seconds * 1000) * 1e6) };
@@ -213,28 +138,4 @@ function milliseconds(time: Message<'Timestamp'> | undefined): number {
 function mapValues<K extends string, A, B>(record: Readonly<Record<K, A>>, change: (value: A) => B): Record<K, B> {
   const entries = Object.entries(record) as [K, A][];
   return Object.fromEntries(entries.map(([key, value]) => [key, change(value)])) as Record<K, B>;
-}
-
-interface Table<Model, Wire> {
-  to(value: Model): Wire;
-  /** @throws CausewayError INTERNAL for what this version does not know */
-  from(value: Wire): Model;
-}
-
-function table<Model extends string, Wire extends string>(wire: Readonly<Record<Model, Wire>>): Table<Model, Wire> {
-  const model = new Map(Object.entries(wire).map(([ours, theirs]) => [theirs as Wire, ours as Model]));
-  return {
-    to: (value) => wire[value],
-    from: (value) => {
-      const found = model.get(value);
-      if (found === undefined) throw unknownToUs(value);
-      return found;
-    },
-  };
-}
-
-function unknownToUs(what: string): CausewayError {
-  return new CausewayError('INTERNAL', `the VM sent something that is not known here: ${what}`, {
-    hint: 'the VM may run another version of Causeway',
-  });
 }
