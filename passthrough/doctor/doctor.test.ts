@@ -147,6 +147,24 @@ describe('one thing wrong is found, with evidence and a cure', () => {
     expect(findings[0]!.severity).toBe(severity);
   });
 
+  test('a device on its host driver: the command that binds it comes first', () => {
+    const kernel = new FakeKernel();
+    kernel.addPciDevice({ ...e1000e(), driver: 'e1000e' });
+    const found = look(kernel).find(({ id }) => id === 'dev.driver');
+    expect(found?.fix[0]).toEqual({
+      command: `sudo causeway bind ${BDF}`,
+      needsRoot: true,
+      persistent: false,
+      reboot: false,
+    });
+  });
+
+  test('virtual functions in the way of binding', () => {
+    const kernel = new FakeKernel();
+    kernel.addPciDevice({ ...e1000e(), driver: 'igb', attributes: { sriov_numvfs: '4\n' } });
+    expect(ids(look(kernel), 'fatal')).toContain('dev.pf.vfs');
+  });
+
   test('an address without a device', () => {
     expect(ids(look(host(), ['0000:03:00.5' as HostBdf]), 'fatal')).toEqual(['dev.exists']);
   });

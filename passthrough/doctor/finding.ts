@@ -62,7 +62,10 @@ export function findingOf(error: CausewayError, subject?: string): Finding {
     subject: subject ?? bdf ?? 'host',
     evidence,
     explanation: message,
-    fix: hint === undefined ? [] : [fix(hint)],
+    fix: [
+      ...(code === 'DEVICE_NOT_BOUND' && bdf !== undefined ? [fix(`sudo causeway bind ${bdf}`)] : []),
+      ...(hint === undefined ? [] : [fix(hint)]),
+    ],
   };
 }
 
