@@ -32,7 +32,7 @@ const EXIT_MEMORY_MIB = 128;
 /** Emulated in emulation, a start takes half a minute, and the first one unpacks the kernel. */
 const TIMEOUT_MS = 300_000;
 
-const CLI = join(dirname(fileURLToPath(import.meta.url)), '..', 'vmm', 'cli', 'main.js');
+const CLI = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'build', 'cli', 'main.js');
 
 /** From nothing to user space and off again. */
 export function startRun(program: Program, qemu: Qemu, guest: StartGuest): RunSpec {

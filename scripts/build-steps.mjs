@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { bundleCli } from './bundle.mjs';
 import { Failure, ROOT, runProgram, say } from './host.mjs';
 
 const NOT_SOURCE = new Set(['node_modules', 'dist', 'build', 'coverage', '.git', '.cache']);
@@ -30,11 +31,11 @@ function packagesAreCurrent() {
   });
 }
 
-/** Compiles TypeScript into `dist/`. */
+/** Compiles TypeScript into `dist/`, and bundles the command line from it into `build/cli/`. */
 export async function compileTypeScript() {
   const sources = listSources(ROOT);
   const fingerprint = fingerprintOf(sources);
-  if (existsSync(STAMP) && readFileSync(STAMP, 'utf8') === fingerprint) return;
+  if (existsSync(STAMP) && readFileSync(STAMP, 'utf8') === fingerprint) return bundleCli(fingerprint);
   say('compiling TypeScript');
   const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
   const status = await runProgram(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.json')], {
@@ -44,6 +45,7 @@ export async function compileTypeScript() {
   pruneOutput(sources);
   mkdirSync(DIST, { recursive: true });
   writeFileSync(STAMP, fingerprint);
+  await bundleCli(fingerprint);
 }
 
 /** Builds `native/src` into the addon. */

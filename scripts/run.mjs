@@ -15,7 +15,7 @@ const PROGRAMS = {
   demo: 'dist/lab/demo.js',
   lab: 'dist/lab/main.js',
   bench: 'dist/bench/main.js',
-  causeway: 'dist/vmm/cli/main.js',
+  causeway: 'build/cli/main.js',
 };
 const TESTS = { test: ['unit', 'lab'], 'test:unit': ['unit'], 'test:lab': ['lab'] };
 const BUILDS = ['setup', 'build'];

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 const DIST = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'dist');
 
 /** The command line's entry. */
-export const CLI: string = join(DIST, 'vmm/cli/main.js');
+export const CLI: string = join(DIST, '../build/cli/main.js');
 
 /** A program of `guest-tests/inside`, compiled. */
 export function insideProgram(name: string): string {
