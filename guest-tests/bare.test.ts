@@ -3,12 +3,15 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Lab } from '../lab/index.ts';
 import { buildPayloads, type Payloads } from './bare/build.ts';
 import type { PayloadJob, PayloadRuns } from './bare/inside.ts';
+import type { TestResult } from './bare/ktap.ts';
 import type { PayloadRun } from './bare/run.ts';
 import { openTestLab, runInside, say } from './support/test-lab.ts';
 
 const MEMORY_BYTES = 32 * 2 ** 20;
 const LOOPS = 300;
 const REBOOTS = 2;
+/** Random accesses of each processor. */
+const OPERATIONS = 3000;
 
 /** Jobs that a device makes possible, without the place of the payload and the device's address. */
 type JobSpec = Omit<PayloadJob, 'kernel' | 'name'> & { readonly payload: string; readonly on?: 'edu' | 'nvme' };
@@ -20,10 +23,19 @@ const WITHOUT_DEVICE: Readonly<Record<string, JobSpec>> = {
 const WITH_DEVICE: Readonly<Record<string, JobSpec>> = {
   'pci of edu': { payload: 'pci', on: 'edu', args: { caps: '05' } },
   'pci of nvme': { payload: 'pci', on: 'nvme', args: { caps: '11,10,01' } },
+  'stress of edu': { payload: 'pci-stress', on: 'edu', args: { cpus: 2, operations: OPERATIONS }, vm: { cpus: 2 } },
   'edu-irq': { payload: 'edu-irq', on: 'edu', args: { loops: LOOPS } },
   'edu-dma': { payload: 'edu-dma', on: 'edu' },
   'edu-mmio': { payload: 'edu-mmio', on: 'edu' },
   'nvme-msix': { payload: 'nvme-msix', on: 'nvme', args: { loops: LOOPS } },
+};
+/** What a payload can do to the harness, and what its second test of three is then said to be. */
+const HARNESS: Readonly<Record<string, Partial<TestResult>>> = {
+  check: { verdict: 'fail', reason: '1 is not 2' },
+  skip: { verdict: 'skip', reason: 'not today' },
+  bail: { verdict: 'fail', reason: 'it makes no sense to go on' },
+  flood: { verdict: 'pass' },
+  hang: { verdict: 'fail', reason: 'no end within 2000 ms' },
 };
 const RESETS = ['triple-fault', 'keyboard-controller', 'reset-register'] as const;
 
@@ -45,10 +57,16 @@ function jobs(payloads: Payloads): PayloadJob[] {
     how,
     { payload: 'reset', args: { how }, vm: { rebootLimit: REBOOTS } },
   ]);
-  return [...Object.entries({ ...WITHOUT_DEVICE, ...WITH_DEVICE }), ...ends].map(([name, { payload, on, ...job }]) => {
-    const bdf = lab.devices.find(({ model }) => model === on)?.bdf;
-    return { name, kernel: payloads.get(payload)!, ...job, ...(bdf ? { device: bdf } : {}) };
-  });
+  const faults = [...Object.keys(HARNESS), 'exception'].map((how): [string, JobSpec] => [
+    how,
+    { payload: 'harness', args: { how }, ...(how === 'hang' ? { timeoutMs: 2000 } : {}) },
+  ]);
+  return [...Object.entries({ ...WITHOUT_DEVICE, ...WITH_DEVICE }), ...ends, ...faults].map(
+    ([name, { payload, on, ...job }]) => {
+      const bdf = lab.devices.find(({ model }) => model === on)?.bdf;
+      return { name, kernel: payloads.get(payload)!, ...job, ...(bdf ? { device: bdf } : {}) };
+    },
+  );
 }
 
 function runOf(name: string): PayloadRun {
@@ -67,6 +85,22 @@ test.each(Object.keys({ ...WITHOUT_DEVICE, ...WITH_DEVICE }))('%s: every test pa
   expect(results).toHaveLength(planned!);
   expect(exit).toEqual({ reason: 'debug-exit', value: 0 });
   expect(warnings).toEqual([]);
+});
+
+test.each(Object.entries(HARNESS))('a payload whose second test does "%s" is told as it was', (how, second) => {
+  const { planned, results, exit } = runOf(how);
+  expect(planned).toBe(3);
+  expect(results[0]).toMatchObject({ name: 'first', verdict: 'pass' });
+  expect(results[1]).toMatchObject({ name: 'second', ...second });
+  const isWhole = how !== 'bail' && how !== 'hang';
+  expect(results[2]).toMatchObject(isWhole ? { name: 'third', verdict: 'pass' } : { verdict: 'fail' });
+  expect(exit?.reason).toBe(how === 'hang' ? undefined : 'debug-exit');
+});
+
+test('an exception names its vector and place', () => {
+  const { results, value } = runOf('exception');
+  expect(value).toBe(0x80);
+  expect(results[1]!.reason).toMatch(/^exception 14 \(error 0x2\) at rip 0x2\w+, cr2 0x7f0000002000/);
 });
 
 test.each(RESETS)('%s reboots, and the limit ends the run', (how) => {

@@ -1,6 +1,6 @@
 /**
- * Reads what a payload prints: KTAP (kernel: Documentation/dev-tools/ktap.rst), flat, with two kinds of diagnostic line
- * of its own: `# begin N - name` before each test and `# metric name value unit`.
+ * Reads what a payload prints: KTAP (kernel: Documentation/dev-tools/ktap.rst), flat, with three kinds of diagnostic line
+ * of its own: `# begin N - name` before each test, `# took N us` after it, and `# metric name value unit`.
  */
 
 /** One test of a payload. */
@@ -9,6 +9,8 @@ export interface TestResult {
   readonly verdict: 'pass' | 'fail' | 'skip';
   /** Why it failed or was skipped. */
   readonly reason?: string;
+  /** By the guest's own clock. */
+  readonly tookUs?: number;
 }
 
 /** A number that a payload measured. */
@@ -39,10 +41,12 @@ export function parseKtap(console: string): KtapReport {
     const plan = /^1\.\.(\d+)$/.exec(line);
     const result = /^(not )?ok \d+(?: -)? (.*)$/.exec(line);
     const begin = /^# begin \d+ - (.*)$/.exec(line);
+    const took = /^# took (\d+) us$/.exec(line);
     const metric = /^# metric (\S+) (\d+) (\S+)$/.exec(line);
     if (plan) planned = Number(plan[1]);
     else if (begin) begun = begin[1]!;
     else if (metric) metrics[metric[1]!] = { value: Number(metric[2]), unit: metric[3]! };
+    else if (took && results.length > 0) results.push({ ...results.pop()!, tookUs: Number(took[1]) });
     else if (line.startsWith('Bail out!')) bailOut = line.slice('Bail out!'.length).trim();
     else if (result) {
       results.push(readResult(result[1] !== undefined, result[2]!));

@@ -84,7 +84,7 @@ function completeResults({ planned, results, unfinished, bailOut }: KtapReport, 
   const reason = bailOut ? `${bailOut}; ${ending}` : ending;
   if (unfinished !== undefined) complete.push({ name: unfinished, verdict: 'fail', reason });
   const missing = (planned ?? 0) - complete.length;
-  if (missing > 0) complete.push({ name: `${missing} more tests`, verdict: 'fail', reason: `not run: ${reason}` });
+  if (missing > 0) complete.push({ name: `(${missing} more)`, verdict: 'fail', reason: `not run: ${reason}` });
   return complete;
 }
 

@@ -24,5 +24,7 @@
 /* Its buffer, in its own address space. */
 #define EDU_BUFFER 0x40000
 #define EDU_BUFFER_SIZE 4096
+/* The most to transfer at once: QEMU takes an end at the end of the buffer for one beyond it, and aborts. */
+#define EDU_TRANSFER_SIZE 4088
 /* What its DMA engine reaches. */
 #define EDU_DMA_LIMIT 0x10000000ul

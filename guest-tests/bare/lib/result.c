@@ -1,5 +1,6 @@
 /* Results as KTAP lines on the console, and the end of the run through the debug-exit port. */
 #include "result.h"
+#include "clock.h"
 #include "console.h"
 #include "cpu.h"
 
@@ -9,13 +10,16 @@
 static const char *current;
 static unsigned number;
 static unsigned failures;
+static uint64_t begun;
 static enum { PASSED, FAILED, SKIPPED } verdict;
 static char reason[256];
 
 static void settle(void) {
 	static const char *const words[] = {"ok", "not ok", "ok"};
 	const char *mark = verdict == PASSED ? "" : verdict == SKIPPED ? " # SKIP " : " # ";
-	print("%s %u - %s%s%s\n", words[verdict], number, current, mark, verdict == PASSED ? "" : reason);
+	uint64_t took_us = clock_ns(read_tsc() - begun) / 1000;
+	print("%s %u - %s%s%s\n# took %lu us\n", words[verdict], number, current, mark, verdict == PASSED ? "" : reason,
+		took_us);
 	if (verdict == FAILED) failures++;
 	current = NULL;
 }
@@ -28,6 +32,7 @@ void run_tests(const struct test *tests, size_t count) {
 		verdict = PASSED;
 		/* Said before it is tried, so that a hang or a crash has a name. */
 		print("# begin %u - %s\n", number, current);
+		begun = read_tsc();
 		tests[i].run();
 		settle();
 	}

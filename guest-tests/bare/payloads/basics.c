@@ -1,5 +1,6 @@
 /* The machine without devices: what any operating system relies on before it looks at its first PCI function. */
 #include "../lib/payload.h"
+#include "../lib/smp.h"
 
 #define TIMER_VECTOR 0x30
 #define NOWHERE_PORT 0x5550
@@ -181,6 +182,21 @@ static void pit_interrupts_through_the_ioapic(void) {
 	check_that(came, "%lu interrupts at 100 Hz", interrupt_count(TIMER_VECTOR));
 }
 
+static volatile uint32_t seen_ids[SMP_MOST];
+
+static void note_id(unsigned index) { seen_ids[index] = apic_id(); }
+
+static void other_processors_start(void) {
+	unsigned cpus = (unsigned)arg_number("cpus", 1);
+	if (cpus == 1) return skip("there is one processor");
+	/* Twice: INIT must work on a processor that has run, too. */
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < cpus; i++) seen_ids[i] = ~0u;
+		REQUIRE(smp_run(cpus, note_id, 5000), "not all processors ran in round %u", round);
+		for (unsigned i = 0; i < cpus; i++) CHECK_EQUAL(seen_ids[i], i, "APIC ID");
+	}
+}
+
 static void serial_output_comes_in_order(void) {
 	/* KVM re-enters the guest after 1024 iterations at the latest (arch/x86/kvm/emulate.c). */
 	static char text[1101];
@@ -206,6 +222,7 @@ void payload_main(void) {
 		{"LAPIC timer wakes a halted processor", lapic_timer_wakes_a_halted_processor},
 		{"TSC deadline interrupts, and not early", tsc_deadline_interrupts},
 		{"PIT interrupts through the IOAPIC", pit_interrupts_through_the_ioapic},
+		{"the other processors start, twice", other_processors_start},
 		{"a long string instruction to the console stays whole", serial_output_comes_in_order},
 	};
 	RUN_TESTS(tests);

@@ -26,11 +26,11 @@ static bool to_ram(uint64_t address, uint64_t size) { return transfer(EDU_BUFFER
 static void out_and_back(uint64_t address, uint32_t seed) {
 	uint8_t *buffer = (uint8_t *)address;
 	fill_pattern(wanted, sizeof wanted, seed);
-	memcpy(buffer, wanted, sizeof wanted);
-	if (!to_device(address, EDU_BUFFER_SIZE)) return;
-	memset(buffer, 0, EDU_BUFFER_SIZE);
-	if (!to_ram(address, EDU_BUFFER_SIZE)) return;
-	check_that(memcmp(buffer, wanted, sizeof wanted) == 0, "what came back to 0x%lx differs", address);
+	memcpy(buffer, wanted, EDU_TRANSFER_SIZE);
+	if (!to_device(address, EDU_TRANSFER_SIZE)) return;
+	memset(buffer, 0, EDU_TRANSFER_SIZE);
+	if (!to_ram(address, EDU_TRANSFER_SIZE)) return;
+	check_that(memcmp(buffer, wanted, EDU_TRANSFER_SIZE) == 0, "what came back to 0x%lx differs", address);
 }
 
 static void out_and_back_nearby(void) { out_and_back((uint64_t)near_buffer, 11); }
@@ -39,15 +39,14 @@ static void out_and_back_at_the_first_page(void) { out_and_back(0x100000, 22); }
 static void out_and_back_at_the_last_page(void) {
 	uint64_t end = low_ram_end();
 	if (end > EDU_DMA_LIMIT) end = EDU_DMA_LIMIT;
-	metric("highest-dma", end - EDU_BUFFER_SIZE, "address");
+	metric("highest-dma", end - EDU_BUFFER_SIZE, "bytes");
 	out_and_back(end - EDU_BUFFER_SIZE, 33);
 }
 
 static void unaligned_pieces_stay_inside(void) {
 	fill_pattern(near_buffer, sizeof near_buffer, 44);
-	if (!to_device((uint64_t)near_buffer, EDU_BUFFER_SIZE)) return;
+	if (!to_device((uint64_t)near_buffer, EDU_TRANSFER_SIZE)) return;
 	memset(near_buffer, 0xcc, sizeof near_buffer);
-	/* From the middle of the page over its end would leave the buffer: 1001 bytes at an odd address. */
 	if (!to_ram((uint64_t)near_buffer + 333, 1001)) return;
 	fill_pattern(wanted, sizeof wanted, 44);
 	check_that(memcmp(near_buffer + 333, wanted, 1001) == 0, "the piece differs");
@@ -75,7 +74,7 @@ static void completion_interrupts(void) {
 static void bus_master_off_stops_dma(void) {
 	memset(near_buffer, 0x77, sizeof near_buffer);
 	pci_command(edu, 0, PCI_COMMAND_MASTER);
-	to_ram((uint64_t)near_buffer, EDU_BUFFER_SIZE);
+	to_ram((uint64_t)near_buffer, EDU_TRANSFER_SIZE);
 	for (unsigned i = 0; i < sizeof near_buffer; i++) {
 		REQUIRE(near_buffer[i] == 0x77, "byte %u was written without bus mastering", i);
 	}
@@ -96,10 +95,10 @@ static void wild_addresses_hurt_nobody(void) {
 	if (end + EDU_BUFFER_SIZE > EDU_DMA_LIMIT) return skip("RAM reaches as far as the device does");
 	fill_pattern(near_buffer, sizeof near_buffer, 66);
 	uint64_t before = fingerprint(0x1000000, end);
-	if (!to_device((uint64_t)near_buffer, EDU_BUFFER_SIZE)) return;
-	to_ram(end, EDU_BUFFER_SIZE);
-	to_ram(EDU_DMA_LIMIT - EDU_BUFFER_SIZE, EDU_BUFFER_SIZE);
-	to_device(end, EDU_BUFFER_SIZE);
+	if (!to_device((uint64_t)near_buffer, EDU_TRANSFER_SIZE)) return;
+	to_ram(end, EDU_TRANSFER_SIZE);
+	to_ram(EDU_DMA_LIMIT - EDU_BUFFER_SIZE, EDU_TRANSFER_SIZE);
+	to_device(end, EDU_TRANSFER_SIZE);
 	CHECK_EQUAL(fingerprint(0x1000000, end), before, "fingerprint of RAM");
 	out_and_back((uint64_t)near_buffer, 77);
 }
