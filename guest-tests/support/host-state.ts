@@ -4,7 +4,7 @@ import type { Lab } from '../../lab/index.ts';
 /** Few processes: each costs a quarter of a second under emulation. */
 const LIST_STATE = `
 cd /sys/bus/pci/devices
-ls -l */driver
+ls -l --time-style=+ */driver
 grep . */driver_override */power_state */enable
 ls -ln --time-style=+ /dev/vfio /dev/kvm 2>&1
 `;
