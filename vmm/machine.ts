@@ -24,7 +24,7 @@ import type { Serial } from './devices/serial.ts';
 import { FIRST_FREE_PIN, IOAPIC_PINS, IrqRouter } from './irq/irq-router.ts';
 import type { KvmHost } from './kvm.ts';
 import type { GuestMemory } from './memory/guest-memory.ts';
-import { KVM_IDENTITY_MAP_BASE, KVM_TSS_BASE, type MemoryLayout } from './memory/layout.ts';
+import { KVM_IDENTITY_MAP_BASE, KVM_TSS_BASE, LAPIC_BASE, type MemoryLayout } from './memory/layout.ts';
 import { SlotTable } from './memory/memory-slots.ts';
 import { PORT_WINDOW, placeBars } from './pci/bar-placement.ts';
 import type { ConfigStore } from './pci/config-window.ts';
@@ -33,6 +33,8 @@ import { HostBridge } from './pci/host-bridge.ts';
 import { PciBus } from './pci/pci-bus.ts';
 
 const EFAULT = 14;
+/** Delivery mode 100b in the data of an MSI (SDM vol. 3, 11.11.2). */
+const MSI_DELIVERY_NMI = 0x400;
 
 /** Why a power cycle ended. */
 export type MachineEnd =
@@ -248,7 +250,10 @@ export class Machine {
 
   /** Interrupts every vCPU with an NMI. */
   nmi(): void {
-    for (const vcpu of this.#vcpus) vcpu.nmi();
+    // As a message to each LAPIC: KVM_NMI would wait for a running vCPU to leave the guest.
+    for (const { index } of this.#vcpus) {
+      this.#irq.signal({ addressLo: LAPIC_BASE + (index << 12), addressHi: 0, data: MSI_DELIVERY_NMI });
+    }
   }
 
   /** Stops the vCPUs and takes the machine apart. A second call finds nothing to do. @throws what could not be undone */

@@ -34,7 +34,7 @@ export class ControlledVm extends FakeVm {
     return this.hub.stream() as AsyncGenerator<VmEvent>;
   }
 
-  nmi(): void {
+  override nmi(): void {
     this.nmis++;
   }
 

@@ -52,6 +52,10 @@ export class FakeVm implements Vm {
   async pause(): Promise<void> {}
   resume(): void {}
 
+  nmi(): void {
+    this.calls.push('nmi');
+  }
+
   powerButton(): void {
     this.calls.push('powerButton');
   }

@@ -45,16 +45,13 @@ export interface ControlOptions {
   readonly keepConsoleBytes?: number;
 }
 
-/** A VM that may know how to inject an NMI. */
-type ControlledVm = Vm & { nmi?(): void };
-
 /** A longer timer would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 type Method<Name extends keyof typeof VmService> = Handlers<typeof VmService>[Name];
 
 export class ControlService implements Handlers<typeof VmService> {
-  readonly #vm: ControlledVm;
+  readonly #vm: Vm;
   readonly #options: ControlOptions;
   readonly #journal: EventJournal<JournalEvent>;
   readonly #log: ByteLog;
@@ -62,7 +59,7 @@ export class ControlService implements Handlers<typeof VmService> {
   readonly #closed = new AbortController();
   #exit: VmExit | undefined;
 
-  constructor(vm: ControlledVm, options: ControlOptions) {
+  constructor(vm: Vm, options: ControlOptions) {
     this.#vm = vm;
     this.#options = options;
     this.#journal = new EventJournal(options.keepEvents);
@@ -135,7 +132,6 @@ export class ControlService implements Handlers<typeof VmService> {
   };
 
   readonly injectNmi: Method<'injectNmi'> = async () => {
-    if (!this.#vm.nmi) throw new CausewayError('STATE', 'this VM cannot inject an NMI');
     this.#vm.nmi();
     return {};
   };

@@ -156,6 +156,11 @@ export class VirtualMachine implements Vm {
     this.#machine?.powerButton();
   }
 
+  nmi(): void {
+    if (this.#state !== 'running') throw this.#wrongState('nmi');
+    this.#machine?.nmi();
+  }
+
   async stop(): Promise<void> {
     if (this.#state === 'running' || this.#state === 'paused') {
       this.#setState('stopping');

@@ -83,6 +83,8 @@ export interface Vm extends AsyncDisposable {
   resume(): void;
   /** Presses the power button: the guest may shut down in order. */
   powerButton(): void;
+  /** Interrupts every vCPU with an NMI: Linux panics or tells where it is, as it was told to. */
+  nmi(): void;
   /** Ends the run at once. Devices are reset. Ignored when stopped already. */
   stop(): Promise<void>;
   /** Stops, gives every device back, frees memory. A second call is ignored. */

@@ -1,6 +1,7 @@
 /** One vCPU as the machine thread sees it: creates it, runs its thread, pauses and stops it, serves its calls. */
 import { Worker } from 'node:worker_threads';
 import type { CpuidEntry, Fd, GeneralRegisters, Hva, Msr, Native, SystemRegisters } from '../../native/types.ts';
+import { hasErrno } from '../base/errors.ts';
 import type { BusMemory } from '../bus/bus-memory.ts';
 import type { ConfigStore } from '../pci/config-window.ts';
 import { CALL, CONTROL, type Mailbox, VCPU_STATE } from './mailbox.ts';
@@ -105,9 +106,15 @@ export class Vcpu {
     }
   }
 
+  /** Lets a paused vCPU go on. Every ioctl on it comes before: one on a vCPU that runs waits until it leaves KVM_RUN. */
   resume(): void {
+    try {
+      this.#native.vcpuClockPaused(this.#fd);
+    } catch (error) {
+      // The guest has no kvmclock, or not yet: then there is no watchdog to tell.
+      if (!hasErrno(error, 'EINVAL')) throw error;
+    }
     this.mailbox.setControl(CONTROL.run);
-    this.#native.vcpuClockPaused(this.#fd);
   }
 
   /** Asks the thread to end; {@link ended} tells when it has. */
@@ -127,10 +134,7 @@ export class Vcpu {
     this.#native.close(this.#fd);
   }
 
-  nmi(): void {
-    this.#native.vcpuNmi(this.#fd);
-  }
-
+  /** The thread must be out of KVM_RUN: paused, ended, or waiting for an answer. */
   registers(): GeneralRegisters {
     return this.#native.vcpuGetRegs(this.#fd);
   }
