@@ -2,13 +2,13 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Lab } from '../lab/index.ts';
 import type { CyclesResult, Holdings } from './inside/cycles.ts';
+import { GUEST_READY } from './inside/marks.ts';
 import type { PausesResult } from './inside/pauses.ts';
+import { randomSource } from './inside/random.ts';
 import type { RebootsResult } from './inside/reboots.ts';
 import type { Moment, SignalResult, SignalsResult } from './inside/signals.ts';
 import { buildGuest, type Guest } from './support/guests.ts';
-import { GUEST_READY } from './support/marks.ts';
 import { CLI } from './support/programs.ts';
-import { randomSource } from './support/random.ts';
 import { openTestLab, runInside, say, tail } from './support/test-lab.ts';
 
 const REBOOTS = 10;

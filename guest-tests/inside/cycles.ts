@@ -6,8 +6,8 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createVm, type VmConfig } from '../../index.ts';
-import { GUEST_READY } from '../support/marks.ts';
-import { randomSource } from '../support/random.ts';
+import { GUEST_READY } from './marks.ts';
+import { randomSource } from './random.ts';
 
 const LONGEST_RUN_MS = 2500;
 

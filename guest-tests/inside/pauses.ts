@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createVm, type VmConfig } from '../../index.ts';
-import { GUEST_READY } from '../support/marks.ts';
-import { randomSource } from '../support/random.ts';
+import { GUEST_READY } from './marks.ts';
+import { randomSource } from './random.ts';
 
 const LONGEST_GAP_MS = 1500;
 const PAUSE_MS = 120;

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createVm, type ExitCounters, type VmConfig, type VmReport } from '../../index.ts';
-import { TRAFFIC_BEGINS, TRAFFIC_ENDS } from '../support/marks.ts';
+import { TRAFFIC_BEGINS, TRAFFIC_ENDS } from './marks.ts';
 
 /** After the mark the guest sleeps for longer than this, so that writing the mark is not counted as traffic. */
 const SETTLE_MS = 1500;

@@ -2,9 +2,9 @@
 import { expect } from 'vitest';
 import type { ExitCounters } from '../../index.ts';
 import type { Lab } from '../../lab/index.ts';
+import { TRAFFIC_BEGINS, TRAFFIC_ENDS } from '../inside/marks.ts';
 import type { TrafficResult } from '../inside/traffic.ts';
 import { buildGuest, type Guest } from './guests.ts';
-import { TRAFFIC_BEGINS, TRAFFIC_ENDS } from './marks.ts';
 import { PEER_ADDRESS, type TcpPeer } from './peer.ts';
 import { runInside, say, tail } from './test-lab.ts';
 
