@@ -10,6 +10,8 @@ import { openTestLab, runInside, say } from './support/test-lab.ts';
 const MEMORY_BYTES = 32 * 2 ** 20;
 const LOOPS = 300;
 const REBOOTS = 2;
+/** What takes longer is named. */
+const SLOW_US = 300_000;
 /** Random accesses of each processor. */
 const OPERATIONS = 3000;
 
@@ -76,10 +78,13 @@ function runOf(name: string): PayloadRun {
 }
 
 test.each(Object.keys({ ...WITHOUT_DEVICE, ...WITH_DEVICE }))('%s: every test passes', (name) => {
-  const { planned, results, metrics, exit, warnings, runMs } = runOf(name);
+  const { planned, results, metrics, exit, warnings, runMs, totalMs } = runOf(name);
   const measured = Object.entries(metrics).map(([metric, { value, unit }]) => `${metric} ${value} ${unit}`);
   const skipped = results.filter(({ verdict }) => verdict === 'skip');
-  say(`${name}: ${results.length} tests in ${Math.round(runMs)} ms; ${measured.join(', ')}`);
+  say(`${name}: ${results.length} tests in ${Math.round(runMs)} of ${Math.round(totalMs)} ms; ${measured.join(', ')}`);
+  for (const { name: slow, tookUs = 0 } of results) {
+    if (tookUs > SLOW_US) say(`  ${Math.round(tookUs / 1000)} ms: ${slow}`);
+  }
   for (const skip of skipped) say(`  skipped: ${skip.name}: ${skip.reason}`);
   expect(results.filter(({ verdict }) => verdict === 'fail')).toEqual([]);
   expect(results).toHaveLength(planned!);
