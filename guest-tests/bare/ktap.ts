@@ -1,6 +1,6 @@
 /**
- * Reads what a payload prints: KTAP (kernel: Documentation/dev-tools/ktap.rst), flat, with three kinds of diagnostic line
- * of its own: `# begin N - name` before each test, `# took N us` after it, and `# metric name value unit`.
+ * Reads what a payload prints: KTAP (kernel: Documentation/dev-tools/ktap.rst), flat, with two kinds of diagnostic line of
+ * its own: `# took N us` after a test that was slow, and `# metric name value unit`.
  */
 
 /** One test of a payload. */
@@ -9,7 +9,7 @@ export interface TestResult {
   readonly verdict: 'pass' | 'fail' | 'skip';
   /** Why it failed or was skipped. */
   readonly reason?: string;
-  /** By the guest's own clock. */
+  /** By the guest's own clock, where it is worth telling. */
   readonly tookUs?: number;
 }
 
@@ -24,8 +24,6 @@ export interface KtapReport {
   readonly planned: number | undefined;
   readonly results: readonly TestResult[];
   readonly metrics: Readonly<Record<string, Metric>>;
-  /** The test that was begun last and has no result. */
-  readonly unfinished: string | undefined;
   /** Why the payload gave up as a whole. */
   readonly bailOut: string | undefined;
 }
@@ -33,27 +31,21 @@ export interface KtapReport {
 /** Never throws: lines that mean nothing are console output like any other. */
 export function parseKtap(console: string): KtapReport {
   let planned: number | undefined;
-  let begun: string | undefined;
   let bailOut: string | undefined;
   const results: TestResult[] = [];
   const metrics: Record<string, Metric> = {};
   for (const line of console.split(/\r?\n/)) {
     const plan = /^1\.\.(\d+)$/.exec(line);
     const result = /^(not )?ok \d+(?: -)? (.*)$/.exec(line);
-    const begin = /^# begin \d+ - (.*)$/.exec(line);
     const took = /^# took (\d+) us$/.exec(line);
     const metric = /^# metric (\S+) (\d+) (\S+)$/.exec(line);
     if (plan) planned = Number(plan[1]);
-    else if (begin) begun = begin[1]!;
     else if (metric) metrics[metric[1]!] = { value: Number(metric[2]), unit: metric[3]! };
     else if (took && results.length > 0) results.push({ ...results.pop()!, tookUs: Number(took[1]) });
     else if (line.startsWith('Bail out!')) bailOut = line.slice('Bail out!'.length).trim();
-    else if (result) {
-      results.push(readResult(result[1] !== undefined, result[2]!));
-      begun = undefined;
-    }
+    else if (result) results.push(readResult(result[1] !== undefined, result[2]!));
   }
-  return { planned, results, metrics, unfinished: begun, bailOut };
+  return { planned, results, metrics, bailOut };
 }
 
 /** `name`, `name # reason`, `name # SKIP reason`. */

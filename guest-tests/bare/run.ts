@@ -19,7 +19,7 @@ export interface PayloadOptions {
 
 /** How it went. */
 export interface PayloadRun extends Pick<KtapReport, 'planned' | 'metrics'> {
-  /** In the order of the payload. A test that was begun and never ended, and a plan that was not kept, count as failed. */
+  /** In the order of the payload. What the plan announces and has no result counts as failed. */
   readonly results: readonly TestResult[];
   /** How the run ended; undefined when it had to be stopped because its time was up. */
   readonly exit: VmExit | undefined;
@@ -79,13 +79,16 @@ export async function runPayload(options: PayloadOptions): Promise<PayloadRun> {
 }
 
 /** Makes a failure of everything that should have a result and has none. */
-function completeResults({ planned, results, unfinished, bailOut }: KtapReport, ending: string): TestResult[] {
-  const complete = [...results];
+function completeResults({ planned, results, bailOut }: KtapReport, ending: string): TestResult[] {
+  if (planned === undefined) return [...results, { name: 'plan', verdict: 'fail', reason: `no plan: ${ending}` }];
+  const missing = planned - results.length;
+  if (missing <= 0) return [...results];
   const reason = bailOut ? `${bailOut}; ${ending}` : ending;
-  if (unfinished !== undefined) complete.push({ name: unfinished, verdict: 'fail', reason });
-  const missing = (planned ?? 0) - complete.length;
-  if (missing > 0) complete.push({ name: `(${missing} more)`, verdict: 'fail', reason: `not run: ${reason}` });
-  return complete;
+  // Giving up has a result of its own; a hang or a reset has none.
+  const hit = bailOut ? [] : [{ name: `test ${results.length + 1} of ${planned}`, verdict: 'fail' as const, reason }];
+  const rest = missing - hit.length;
+  const after = { name: `(${rest} more)`, verdict: 'fail' as const, reason: `not run: ${reason}` };
+  return [...results, ...hit, ...(rest > 0 ? [after] : [])];
 }
 
 /** Fills up while events come; the stream ends with the VM. */
