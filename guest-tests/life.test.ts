@@ -1,6 +1,6 @@
 /** A VM's life and ends: reboots, starts and stops, pauses, the power button, signals. The device survives them all. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Lab } from '../lab/index.ts';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Lab, LabOptions } from '../lab/index.ts';
 import type { CyclesResult, Holdings } from './inside/cycles.ts';
 import { GUEST_READY } from './inside/marks.ts';
 import type { PausesResult } from './inside/pauses.ts';
@@ -9,7 +9,7 @@ import type { RebootsResult } from './inside/reboots.ts';
 import type { Moment, SignalResult, SignalsResult } from './inside/signals.ts';
 import { buildGuest, type Guest } from './support/guests.ts';
 import { CLI } from './support/programs.ts';
-import { openTestLab, runInside, say, tail } from './support/test-lab.ts';
+import { aliveLab, openTestLab, runInside, say, tail } from './support/test-lab.ts';
 
 const REBOOTS = 10;
 const CYCLES = 20;
@@ -20,10 +20,15 @@ const LATEST_KILL_MS = 14_000;
 /** Pinning memory is what costs time here, and these guests need little. */
 const MEMORY = '192M';
 
+/** A guest that boots says something sooner. */
+const SILENCE_MS = 90_000;
+
 /** The check that the card works: there, leased, answered. */
 const CHECK_CARD = `
 [ -e /sys/class/net/eth0/device/vendor ] && udhcpc -i eth0 -n -q -t 20 -T 1 && ping -A -c 3 -q 10.0.2.2 && echo ${GUEST_READY}
 `;
+
+const HOST: LabOptions = { kernel: '6.1', devices: ['e1000e'] };
 
 let lab: Lab;
 let bdf: string;
@@ -32,8 +37,12 @@ let pinging: Guest;
 
 beforeAll(async () => {
   pinging = await buildGuest('6.1', { modules: ['e1000e'], script: `${CHECK_CARD}\nping -i 0.01 -q 10.0.2.2` });
-  lab = await openTestLab({ kernel: '6.1', devices: ['e1000e'] });
+  lab = await openTestLab(HOST);
   bdf = lab.devices[0]!.bdf;
+});
+
+beforeEach(async () => {
+  lab = await aliveLab(lab, HOST);
 });
 
 afterAll(async () => {
@@ -57,7 +66,7 @@ test('twenty starts and stops in one process leave no file, thread or memory beh
     lab,
     'cycles',
     { config, cycles: CYCLES, seed: 20 },
-    { timeoutMs: 8 * 60_000 },
+    { timeoutMs: 8 * 60_000, silenceMs: SILENCE_MS },
   );
   const [first, ...later] = holdings as [Holdings, ...Holdings[]];
   const memory = holdings.map(({ residentMib, availableMib }) => [Math.round(residentMib), Math.round(availableMib)]);

@@ -1,16 +1,22 @@
 /** The main job on a newer host: both kernels as guests, more vCPUs, and memory above 4 GiB. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Lab } from '../lab/index.ts';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Lab, LabOptions } from '../lab/index.ts';
 import { TcpPeer } from './support/peer.ts';
-import { openTestLab } from './support/test-lab.ts';
+import { aliveLab, openTestLab } from './support/test-lab.ts';
 import { checkTraffic, ringsAbove4Gib, TRANSFER_BYTES } from './support/traffic-case.ts';
+
+const HOST: LabOptions = { kernel: '6.12', devices: ['e1000e'], memoryMib: 9216 };
 
 let lab: Lab;
 let peer: TcpPeer;
 
 beforeAll(async () => {
   peer = await TcpPeer.listen(TRANSFER_BYTES);
-  lab = await openTestLab({ kernel: '6.12', devices: ['e1000e'], memoryMib: 9216 });
+  lab = await openTestLab(HOST);
+});
+
+beforeEach(async () => {
+  lab = await aliveLab(lab, HOST);
 });
 
 afterAll(async () => {

@@ -1,16 +1,22 @@
 /** The main job, end to end: a stock guest with two vCPUs works through a card that Causeway assigned to it. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Lab } from '../lab/index.ts';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Lab, LabOptions } from '../lab/index.ts';
 import { TcpPeer } from './support/peer.ts';
-import { openTestLab } from './support/test-lab.ts';
+import { aliveLab, openTestLab } from './support/test-lab.ts';
 import { checkTraffic, TRANSFER_BYTES } from './support/traffic-case.ts';
+
+const HOST: LabOptions = { kernel: '6.1', devices: ['e1000e'] };
 
 let lab: Lab;
 let peer: TcpPeer;
 
 beforeAll(async () => {
   peer = await TcpPeer.listen(TRANSFER_BYTES);
-  lab = await openTestLab({ kernel: '6.1', devices: ['e1000e'] });
+  lab = await openTestLab(HOST);
+});
+
+beforeEach(async () => {
+  lab = await aliveLab(lab, HOST);
 });
 
 afterAll(async () => {

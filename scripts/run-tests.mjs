@@ -14,7 +14,7 @@ const LIMIT_MINUTES = { unit: 5, lab: 45 };
  */
 export async function runTests(projects, args) {
   const folder = mkdtempSync(join(tmpdir(), 'causeway-test-'));
-  const total = { passed: 0, failed: 0, skipped: [] };
+  const total = { passed: 0, failed: 0, skipped: [], flaky: [] };
   let status = 0;
   try {
     for (const project of projects) {
@@ -22,6 +22,7 @@ export async function runTests(projects, args) {
       total.passed += report.passed;
       total.failed += report.failed;
       total.skipped.push(...report.skipped);
+      total.flaky.push(...report.flaky);
       if (report.status !== 0) status = report.status;
       if (report.status >= 128) break;
       // Nothing run is no success: a filter that matches in one project only is the one good reason.
@@ -34,6 +35,8 @@ export async function runTests(projects, args) {
     rmSync(folder, { recursive: true, force: true });
   }
   if (total.failed > 0 || total.passed === 0) status ||= 1;
+  if (total.flaky.length > 0) console.log('passed only when tried again:');
+  for (const name of total.flaky) console.log(`  ${name}`);
   if (total.skipped.length > 0) console.log('skipped:');
   for (const { name, reason } of total.skipped) console.log(`  ${name}: ${reason}`);
   console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped.length} skipped`);
@@ -49,6 +52,6 @@ async function runProject(project, args, reportFile) {
     { env: { ...process.env, CAUSEWAY_TEST_REPORT: reportFile }, limitMs: LIMIT_MINUTES[project] * 60_000 },
   );
   if (status === 124) say(`the ${project} tests did not end within ${LIMIT_MINUTES[project]} minutes`);
-  if (!existsSync(reportFile)) return { passed: 0, failed: 0, skipped: [], status: status || 1 };
+  if (!existsSync(reportFile)) return { passed: 0, failed: 0, skipped: [], flaky: [], status: status || 1 };
   return { ...JSON.parse(readFileSync(reportFile, 'utf8')), status };
 }

@@ -1,15 +1,16 @@
-/** A vitest reporter that writes counts and the reasons of skipped tests to the file CAUSEWAY_TEST_REPORT. */
+/** A vitest reporter that writes counts, the reasons of skipped tests, and what passed only when tried again, to the file CAUSEWAY_TEST_REPORT. */
 import { writeFileSync } from 'node:fs';
 
 export default class CountingReporter {
   onTestRunEnd(modules, unhandledErrors) {
-    const report = { passed: 0, failed: unhandledErrors.length, skipped: [] };
+    const report = { passed: 0, failed: unhandledErrors.length, skipped: [], flaky: [] };
     for (const module of modules) {
       // A file that cannot be imported has no tests that could fail.
       report.failed += module.errors().length;
       for (const suite of module.children.allSuites()) report.failed += suite.errors().length;
       for (const test of module.children.allTests()) {
         const { state, note } = test.result();
+        if (test.diagnostic()?.flaky) report.flaky.push(`${module.relativeModuleId}: ${test.fullName}`);
         if (state === 'passed') report.passed += 1;
         else if (state === 'skipped') {
           const reason = note ?? (test.options.mode === 'todo' ? 'not written yet' : 'no reason given');

@@ -5,6 +5,8 @@ import { CLI, insideProgram } from './programs.ts';
 
 const MINUTE_MS = 60_000;
 const TAIL_LINES = 60;
+/** A busy lab answers within a second or two. */
+const ANSWER_MS = 30_000;
 
 /** One line of progress: the tests of a lab take minutes, and silence looks like a hang. */
 export function say(line: string): void {
@@ -17,26 +19,57 @@ export function openTestLab(options: LabOptions): Promise<Lab> {
 }
 
 /**
+ * The same lab when it still answers, else a new one like it: what happened in one test must not decide the next.
+ * An emulated host can stall as a whole, which is nobody's failure but its own.
+ */
+export async function aliveLab(lab: Lab, options: LabOptions): Promise<Lab> {
+  try {
+    const { code } = await lab.exec('true', { timeoutMs: ANSWER_MS });
+    if (code === 0) return lab;
+  } catch (error) {
+    say(`the lab does not answer and is replaced: ${error instanceof Error ? error.message.split('\n')[0] : error}`);
+  }
+  await lab.close();
+  return openTestLab(options);
+}
+
+/**
  * Runs a program of `guest-tests/inside` with one JSON argument and gives the JSON object that it prints.
  * With CAUSEWAY_SHOW_CONSOLE in the environment what it writes to stderr is shown as it comes.
+ * A program that says nothing for `silenceMs` is given up.
  * @throws Error with the end of what it wrote to stderr, which has the guest's console
  */
 export async function runInside<T>(
   lab: Lab,
   program: string,
   argument: unknown,
-  { timeoutMs = 5 * MINUTE_MS }: { readonly timeoutMs?: number } = {},
+  {
+    timeoutMs = 5 * MINUTE_MS,
+    silenceMs = 4 * MINUTE_MS,
+  }: { readonly timeoutMs?: number; readonly silenceMs?: number } = {},
 ): Promise<T> {
   const began = Date.now();
   let stderr = '';
+  let findings = '';
+  const giveUp = new AbortController();
+  const onSilence = async (): Promise<void> => {
+    findings = await threadsOf(lab, program);
+    giveUp.abort(new Error(`silent for ${silenceMs / 1000} s`));
+  };
+  let silence = setTimeout(onSilence, silenceMs);
   const command = [process.execPath, insideProgram(program), JSON.stringify(argument)];
   const onStderr = (chunk: Buffer): void => {
     stderr += chunk.toString();
+    clearTimeout(silence);
+    silence = setTimeout(onSilence, silenceMs);
     if (process.env.CAUSEWAY_SHOW_CONSOLE) process.stderr.write(chunk);
   };
-  const result = await lab.exec(command, { timeoutMs, onStderr }).catch((error: Error) => {
-    throw new Error(`${program}: ${error.message}\n${tail(stderr)}`, { cause: error });
-  });
+  const result = await lab
+    .exec(command, { timeoutMs, onStderr, signal: giveUp.signal })
+    .catch((error: Error) => {
+      throw new Error(`${program}: ${error.message}\n${findings}\n${tail(stderr)}`, { cause: error });
+    })
+    .finally(() => clearTimeout(silence));
   say(`${program}: ${((Date.now() - began) / 1000).toFixed(1)} s`);
   try {
     if (result.code === 0) return JSON.parse(result.stdout) as T;
@@ -44,6 +77,16 @@ export async function runInside<T>(
     // Told below, with everything it wrote.
   }
   throw new Error(`${program} ended with ${result.code}\n${tail(`${stderr}\n${result.stdout}`)}`);
+}
+
+/** Where each thread of a program that fell silent is, in words of the kernel. */
+async function threadsOf(lab: Lab, program: string): Promise<string> {
+  const script = `for task in /proc/$(pgrep -f inside/${program}.js | head -1)/task/*; do
+    echo "$(cat $task/comm) $(cut -d' ' -f3,14,15 $task/stat) $(cat $task/wchan) $(cat $task/syscall)"; head -4 $task/stack; done`;
+  return lab.exec(script, { timeoutMs: ANSWER_MS }).then(
+    ({ stdout }) => stdout,
+    (error: Error) => `the lab itself does not answer: ${error.message}`,
+  );
 }
 
 /** Runs `causeway` in the lab. */
