@@ -16,7 +16,10 @@ const HANG_MS = 2000;
 const OPERATIONS = 1000;
 
 /** Jobs that a device makes possible, without the place of the payload and the device's address. */
-type JobSpec = Omit<PayloadJob, 'kernel' | 'name'> & { readonly payload: string; readonly on?: 'edu' | 'nvme' };
+type JobSpec = Omit<PayloadJob, 'kernel' | 'name'> & {
+  readonly payload: string;
+  readonly on?: 'edu' | 'nvme' | 'e1000e';
+};
 
 const WITHOUT_DEVICE: Readonly<Record<string, JobSpec>> = {
   'basics, 1 vCPU': { payload: 'basics', args: { cpus: 1, memory: MEMORY_BYTES } },
@@ -25,6 +28,8 @@ const WITHOUT_DEVICE: Readonly<Record<string, JobSpec>> = {
 const WITH_DEVICE: Readonly<Record<string, JobSpec>> = {
   'pci of edu': { payload: 'pci', on: 'edu', args: { caps: '05' } },
   'pci of nvme': { payload: 'pci', on: 'nvme', args: { caps: '11,10,01' } },
+  // STATUS does not change by itself, and this device has I/O ports, a ROM and the loss of its state in D3hot besides.
+  'pci of e1000e': { payload: 'pci', on: 'e1000e', args: { caps: '01,05,10,11', probe: 8 } },
   'stress of edu': { payload: 'pci-stress', on: 'edu', args: { cpus: 2, operations: OPERATIONS }, vm: { cpus: 2 } },
   'edu-irq': { payload: 'edu-irq', on: 'edu', args: { loops: LOOPS } },
   'edu-dma': { payload: 'edu-dma', on: 'edu' },
@@ -38,7 +43,7 @@ let runs: PayloadRuns;
 
 beforeAll(async () => {
   const payloads = await buildPayloads();
-  lab = await openTestLab({ kernel: '6.1', devices: ['edu', 'nvme'] });
+  lab = await openTestLab({ kernel: '6.1', devices: ['edu', 'nvme', 'e1000e'] });
   runs = await runInside<PayloadRuns>(lab, '../bare/inside', jobs(payloads));
 });
 
