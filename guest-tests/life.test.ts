@@ -36,7 +36,7 @@ let bdf: string;
 let pinging: Guest;
 
 beforeAll(async () => {
-  pinging = await buildGuest('6.1', { modules: ['e1000e'], script: `${CHECK_CARD}\nping -i 0.01 -q 10.0.2.2` });
+  pinging = await buildGuest('6.1', { modules: ['e1000e'], script: `${CHECK_CARD}\nping -i 0.01 -q 10.0.2.2 > /dev/null` });
   lab = await openTestLab(HOST);
   bdf = lab.devices[0]!.bdf;
 });
