@@ -36,7 +36,10 @@ let bdf: string;
 let pinging: Guest;
 
 beforeAll(async () => {
-  pinging = await buildGuest('6.1', { modules: ['e1000e'], script: `${CHECK_CARD}\nping -i 0.01 -q 10.0.2.2 > /dev/null` });
+  pinging = await buildGuest('6.1', {
+    modules: ['e1000e'],
+    script: `${CHECK_CARD}\nping -i 0.01 -q 10.0.2.2 > /dev/null`,
+  });
   lab = await openTestLab(HOST);
   bdf = lab.devices[0]!.bdf;
 });
@@ -133,11 +136,10 @@ test.each([
   ];
   const { ends, idle } = await endBySignals(moments);
   for (const end of ends) {
-    expect(end, describeEnd(end)).toMatchObject({ code, group: 'ok', device: idle });
+    expect(end, describeEnd(end)).toMatchObject({ code, group: 'ok', sawText: true, device: idle });
     expect(end.stderr).toContain(`${signal}: giving the devices back`);
     expect(end.endedAfterMs, describeEnd(end)).toBeLessThan(5000);
   }
-  expect(ends[1]!.lastLine).toContain(GUEST_READY);
   await expectWorkingStart();
 });
 
@@ -154,7 +156,7 @@ function endBySignals(moments: readonly Moment[]): Promise<SignalsResult> {
 /** A new process gets the card, and the card works. */
 async function expectWorkingStart(): Promise<void> {
   const { ends } = await endBySignals([{ signal: 'SIGTERM', afterMs: 0, afterText: GUEST_READY }]);
-  expect(ends[0], describeEnd(ends[0]!)).toMatchObject({ code: 143, group: 'ok' });
+  expect(ends[0], describeEnd(ends[0]!)).toMatchObject({ code: 143, group: 'ok', sawText: true });
 }
 
 function describeEnd(end: SignalResult): string {

@@ -22,6 +22,8 @@ export interface SignalResult {
   readonly endedAfterMs: number;
   /** Opening the group's node at once: `ok`, or the code of the error. */
   readonly group: string;
+  /** `afterText` was printed before the signal, where one was wanted. */
+  readonly sawText: boolean;
   /** How far it had come: the last thing it printed. */
   readonly lastLine: string;
   readonly stderr: string;
@@ -58,6 +60,7 @@ async function endBySignal(command: readonly string[], bdf: string, moment: Mome
   });
   const { afterText } = moment;
   while (afterText !== undefined && child.exitCode === null && !stdout.includes(afterText)) await sleep(20);
+  const sawText = afterText === undefined || stdout.includes(afterText);
   await sleep(moment.afterMs);
   const sent = performance.now();
   child.kill(moment.signal);
@@ -65,7 +68,7 @@ async function endBySignal(command: readonly string[], bdf: string, moment: Mome
   const endedAfterMs = Math.round(performance.now() - sent);
   const group = tryGroup(bdf);
   const lastLine = stdout.trimEnd().split('\n').at(-1) ?? '';
-  return { moment, ...end, endedAfterMs, group, lastLine, stderr, device: deviceState(bdf) };
+  return { moment, ...end, endedAfterMs, group, sawText, lastLine, stderr, device: deviceState(bdf) };
 }
 
 function tryGroup(bdf: string): string {
