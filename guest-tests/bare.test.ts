@@ -145,6 +145,14 @@ test('interrupts and DMA of edu cause no exit either', () => {
   expect(runOf('edu-dma').exits.mmio).toBe(0);
 });
 
+test('the IOMMU refused what edu sent astray, and the host says where', async () => {
+  const { stdout } = await lab.exec('dmesg');
+  const bdf = lab.devices.find(({ model }) => model === 'edu')!.bdf.slice('0000:'.length);
+  const faults = stdout.split('\n').filter((line) => line.includes('DMAR:') && line.includes(bdf));
+  // The first page after RAM.
+  expect(faults.join('\n')).toContain(`fault addr 0x${MEMORY_BYTES.toString(16)} `);
+});
+
 test('each access to the MSI-X table and its pending bits is one exit, and nothing else is', () => {
   const { metrics, exits } = runOf('nvme-msix');
   expect(exits.mmio).toBe(metrics['trapped-accesses']!.value);
