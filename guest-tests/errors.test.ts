@@ -1,12 +1,12 @@
 /** Bad input, through the command line: one clear message with a hint, the documented exit code, and an untouched host. */
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type ExecResult, guestKernel, type Lab } from '../lab/index.ts';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type ExecResult, guestKernel, type Lab, type LabOptions } from '../lab/index.ts';
 import { hostState, letEveryoneRead } from './support/host-state.ts';
 import { HALT, outByte, outEax, pvhElf, setEax, WAIT_FOR_KEY } from './support/payload.ts';
 import { CLI } from './support/programs.ts';
-import { openTestLab } from './support/test-lab.ts';
+import { aliveLab, openTestLab } from './support/test-lab.ts';
 
 const HOST = 3;
 const CONFIG = 4;
@@ -40,13 +40,26 @@ let pair: readonly string[];
 /** The host as the lab set it up. */
 let healthy: string;
 
+const TEST_HOST: LabOptions = {
+  kernel: '6.1',
+  devices: ['e1000e', 'e1000e,bind=host', 'e1000e,multifunction=on'],
+  extraQemuArgs: ['-netdev', 'user,id=second', '-device', 'e1000e,bus=port2,addr=0.1,netdev=second'],
+};
+
 beforeAll(async () => {
+  lab = await openTestLab(TEST_HOST);
+  await setUp();
+});
+
+beforeEach(async () => {
+  const alive = await aliveLab(lab, TEST_HOST);
+  if (alive === lab) return;
+  lab = alive;
+  await setUp();
+});
+
+async function setUp(): Promise<void> {
   const kernel = (await guestKernel('6.1')).vmlinuz;
-  lab = await openTestLab({
-    kernel: '6.1',
-    devices: ['e1000e', 'e1000e,bind=host', 'e1000e,multifunction=on'],
-    extraQemuArgs: ['-netdev', 'user,id=second', '-device', 'e1000e,bus=port2,addr=0.1,netdev=second'],
-  });
   free = lab.devices[0]!.bdf;
   used = lab.devices[1]!.bdf;
   pair = lab.devices[2]!.functions;
@@ -59,7 +72,7 @@ beforeAll(async () => {
   await truncate(hugeInitrd, 200 * 1024 * 1024);
   await letEveryoneRead(lab, [process.execPath, CLI, kernel, good.payload]);
   healthy = await hostState(lab);
-});
+}
 
 afterAll(async () => {
   await lab?.close();
