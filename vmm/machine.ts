@@ -232,6 +232,9 @@ export class Machine {
   async pause(): Promise<void> {
     for (const vcpu of this.#vcpus) vcpu.requestPause();
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.paused()));
+    // What the guest wrote before it was paused has then been seen, too.
+    this.#calls.drain();
+    this.#options.serial.flush();
   }
 
   resume(): void {

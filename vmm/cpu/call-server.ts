@@ -26,6 +26,11 @@ export class CallServer implements VcpuService {
     this.#listen();
   }
 
+  /** Takes what vCPU threads have posted so far. */
+  drain(): void {
+    this.#takePosts();
+  }
+
   /** After the threads ended: takes what they left, and lets go of the doorbell. */
   finish(): void {
     this.#serve();
