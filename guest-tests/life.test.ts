@@ -28,6 +28,8 @@ const CHECK_CARD = `
 [ -e /sys/class/net/eth0/device/vendor ] && udhcpc -i eth0 -n -q -t 20 -T 1 && ping -A -c 3 -q 10.0.2.2 && echo ${GUEST_READY}
 `;
 
+/** Beyond this it is not slow but stuck: times in an emulated host vary tenfold. */
+const HANG_MS = 30_000;
 const HOST: LabOptions = { kernel: '6.1', devices: ['e1000e'] };
 
 let lab: Lab;
@@ -138,7 +140,7 @@ test.each([
   for (const end of ends) {
     expect(end, describeEnd(end)).toMatchObject({ code, group: 'ok', sawText: true, device: idle });
     expect(end.stderr).toContain(`${signal}: giving the devices back`);
-    expect(end.endedAfterMs, describeEnd(end)).toBeLessThan(5000);
+    expect(end.endedAfterMs, describeEnd(end)).toBeLessThan(HANG_MS);
   }
   await expectWorkingStart();
 });
