@@ -55,7 +55,7 @@ afterAll(async () => {
 });
 
 test('the guest reboots ten times in a row and finds its card working each time', async () => {
-  const guest = await buildGuest('6.1', { modules: ['e1000e'], script: `${CHECK_CARD}\nreboot -f` });
+  const guest = await buildGuest('6.1', { modules: ['e1000e'], script: CHECK_CARD, then: 'reboot' });
   const config = { ...guest, memory: MEMORY, cpus: 2, devices: [bdf], rebootLimit: REBOOTS };
   const result = await runInside<RebootsResult>(lab, 'reboots', config, { timeoutMs: 9 * 60_000 });
   const log = tail(result.console);

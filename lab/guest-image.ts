@@ -65,7 +65,8 @@ mount -t tmpfs run /run
 ip link set lo up
 . /etc/load-modules
 cd /
-setsid cttyhack sh /guest-script
+# When a session's first process ends, its terminal is hung up, and what it had still to print is gone: stty waits for that.
+setsid cttyhack sh -c 'sh /guest-script; status=$?; stty opost; exit $status'
 echo "GUEST-STATUS: $?"
 sync
 ${then} -f

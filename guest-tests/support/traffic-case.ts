@@ -94,13 +94,7 @@ function checkInterrupts({ console, report }: TrafficResult, log: string): void 
 
 /** What the traffic cost, without the console. */
 function exitsBetween(before: ExitCounters, after: ExitCounters): Record<string, number> {
-  const withoutConsole = ({ port, console, mmio, config, kick, other }: ExitCounters) => ({
-    port: port - console,
-    mmio,
-    config,
-    kick,
-    other,
-  });
+  const withoutConsole = ({ port, mmio, config, kick, other }: ExitCounters) => ({ port, mmio, config, kick, other });
   const [from, to] = [withoutConsole(before), withoutConsole(after)];
   return Object.fromEntries(Object.entries(to).map(([kind, count]) => [kind, count - from[kind as keyof typeof from]]));
 }

@@ -279,9 +279,9 @@ export interface VmExitStopped {}
 
 /** Exits to user space since the VM was created, by kind. */
 export interface ExitCounters {
-  /** Port I/O, without PCI config ports. */
+  /** Port I/O, without the serial console's and PCI config ports. */
   readonly port: bigint;
-  /** Of those, accesses to the serial console. */
+  /** Accesses to the serial console's ports. */
   readonly console: bigint;
   /** Memory-mapped I/O, without PCI config space. */
   readonly mmio: bigint;

@@ -198,7 +198,7 @@ vm: 2 vCPUs, 1 GiB, 1 reboot
   BAR 0: 128 KiB 32-bit at 0xfe000000: direct
   BAR 3: 16 KiB 32-bit: 0x0+4 KiB trapped (msix-table), 0x1000+12 KiB direct
   resets: boot flr, release flr
-exits to user space: 1217: port 900 (console 850), MMIO 12, config 300, kicks 5, other 0
+exits to user space: 1217: port 50, console 850, MMIO 12, config 300, kicks 5, other 0
 `);
 });
 

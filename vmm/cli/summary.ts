@@ -31,7 +31,7 @@ export function formatSummary(report: VmReport): string {
 
 export function describeExits(exits: ExitCounters): string {
   const { total, port, console: consoleExits, mmio, config, kick, other } = exits;
-  return `${total}: port ${port} (console ${consoleExits}), MMIO ${mmio}, config ${config}, kicks ${kick}, other ${other}`;
+  return `${total}: port ${port}, console ${consoleExits}, MMIO ${mmio}, config ${config}, kicks ${kick}, other ${other}`;
 }
 
 function describeDevice(device: FunctionReport): string[] {

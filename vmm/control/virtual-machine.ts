@@ -196,18 +196,19 @@ export class VirtualMachine implements Vm {
   exits(): ExitCounters {
     const sum = (index: number) => this.#mailboxes.reduce((total, mailbox) => total + mailbox.counters[index]!, 0);
     const port = sum(COUNTER.port);
+    const console = sum(COUNTER.console);
     const mmio = sum(COUNTER.mmio);
     const config = sum(COUNTER.config);
     const kick = sum(COUNTER.kick);
     const other = sum(COUNTER.other);
     return {
       port,
-      console: sum(COUNTER.console),
+      console,
       mmio,
       config,
       kick,
       other,
-      total: port + mmio + config + kick + other,
+      total: port + console + mmio + config + kick + other,
     };
   }
 

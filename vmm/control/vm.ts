@@ -14,9 +14,9 @@ export type VmExit =
 
 /** Exits to user space since the VM was created, by kind. */
 export interface ExitCounters {
-  /** Port I/O, without PCI config ports. */
+  /** Port I/O, without the serial console's and PCI config ports. */
   readonly port: number;
-  /** Of those, writes and reads of the serial console. */
+  /** Writes and reads of the serial console's ports. */
   readonly console: number;
   /** Memory-mapped I/O: traps on BARs, MSI-X tables and unclaimed addresses, without ECAM. */
   readonly mmio: number;

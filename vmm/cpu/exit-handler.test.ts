@@ -105,6 +105,7 @@ describe('an exit on the vCPU thread', () => {
     m.bus.posts.drain((port, width, value) => seen.push(port, width, value));
     expect(seen).toEqual([0x3f8, 1, 0x61, 0x3f8, 1, 0x62, 0x3f8, 1, 0x63]);
     expect(m.mailbox.counters[COUNTER.console]).toBe(1);
+    expect(m.mailbox.counters[COUNTER.port]).toBe(0);
     expect(m.mailbox.counters[COUNTER.posted]).toBe(3);
   });
 

@@ -95,8 +95,8 @@ export class ExitHandler {
       counters[COUNTER.config]!++;
       return;
     }
-    counters[COUNTER.port]!++;
-    if (port >= COM1_FIRST && port <= COM1_LAST) counters[COUNTER.console]!++;
+    // Each exit counts once: sums over counters that are read one by one, while vCPUs run, then never contradict.
+    counters[port >= COM1_FIRST && port <= COM1_LAST ? COUNTER.console : COUNTER.port]!++;
   }
 
   #mmioExit(): void {
