@@ -60,6 +60,8 @@ export interface MachineOptions {
   readonly functions: readonly PciFunction[];
   /** The console outlives power cycles. */
   readonly serial: Serial;
+  /** The second serial port, where one was asked for; outlives power cycles, too. */
+  readonly channel: Serial | undefined;
   /** One a vCPU; keep their counters over power cycles. */
   readonly mailboxes: readonly Mailbox[];
   warn(message: string): void;
@@ -130,14 +132,13 @@ export class Machine {
   }
 
   #addDevices(): void {
-    const { serial } = this.#options;
     const bus: DeviceBus = { ports: this.#ports, setIrq: (gsi, level) => this.#setIrq(gsi as Gsi, level) };
     this.#power = new Power({
       onPowerOff: () => this.#finish({ kind: 'power-off' }),
       onReset: (by) => this.#finish({ kind: 'reset', by }),
     });
     const devices = [
-      serial,
+      ...this.#serialPorts,
       new Rtc(),
       this.#power,
       new I8042({ onReset: () => this.#finish({ kind: 'reset', by: 'i8042' }) }),
@@ -145,7 +146,7 @@ export class Machine {
       new PostCode(),
     ];
     for (const device of devices) device.attach(bus);
-    this.#undo.defer(() => serial.detach());
+    for (const port of this.#serialPorts) this.#undo.defer(() => port.detach());
   }
 
   /** Plugs the functions in, powers them on, places their BARs. Returns the INTx wiring for ACPI. */
@@ -196,7 +197,7 @@ export class Machine {
 
   #boot(intx: { device: number; gsi: number }[]): void {
     const { native, kvm, memory, layout, image, initrd, cmdline, cpus, mailboxes, isFresh } = this.#options;
-    const acpi = buildAcpi({ cpus, layout, intx });
+    const acpi = buildAcpi({ cpus, layout, intx, serialPorts: this.#serialPorts.length });
     for (const { gpa, bytes } of acpi.tables) memory.write(gpa, bytes);
     const boot = loadGuest(image, {
       memory,
@@ -219,6 +220,11 @@ export class Machine {
     this.#undo.defer(() => this.#stopThreads());
   }
 
+  get #serialPorts(): readonly Serial[] {
+    const { serial, channel } = this.#options;
+    return channel ? [serial, channel] : [serial];
+  }
+
   /** Starts the vCPU threads. */
   start(): void {
     const { store } = this.#options;
@@ -234,7 +240,7 @@ export class Machine {
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.paused()));
     // What the guest wrote before it was paused has then been seen, too.
     this.#calls.drain();
-    this.#options.serial.flush();
+    for (const port of this.#serialPorts) port.flush();
   }
 
   resume(): void {

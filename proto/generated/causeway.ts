@@ -192,6 +192,8 @@ export interface VmConfig {
    * Left out: none.
    */
   readonly control?: string | undefined;
+  /** A second serial port, COM2, for programs. Default: false. */
+  readonly channel?: boolean | undefined;
 }
 
 /** One assigned PCI function. */
@@ -279,9 +281,9 @@ export interface VmExitStopped {}
 
 /** Exits to user space since the VM was created, by kind. */
 export interface ExitCounters {
-  /** Port I/O, without the serial console's and PCI config ports. */
+  /** Port I/O, without the serial and PCI config ports. */
   readonly port: bigint;
-  /** Accesses to the serial console's ports. */
+  /** Accesses to serial ports: the console and, where there is one, the channel. */
   readonly console: bigint;
   /** Memory-mapped I/O, without PCI config space. */
   readonly mmio: bigint;
@@ -518,7 +520,7 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   DeviceEvent: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"what","kind":"string","presence":"plain"}]]),
   Exited: new Map([[1, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}]]),
   EventsDropped: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
-  VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}]]),
+  VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}], [12, {"name":"channel","kind":"bool","presence":"optional"}]]),
   DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}]]),
   GrantLines: new Map([[1, {"name":"lines","kind":"string","presence":"list"}]]),
   WcModes: new Map([[1, {"name":"default","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"bars","kind":"message","type":"BarWcMode","presence":"list"}]]),

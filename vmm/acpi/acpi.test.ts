@@ -11,7 +11,7 @@ import { checksum } from './tables.ts';
 
 const layout = memoryLayout(6 * GIB, 46);
 const intx = [1, 2, 3, 4, 5, 6, 7, 8].map((device) => ({ device, gsi: 15 + device }));
-const acpi = buildAcpi({ cpus: 4, layout, intx });
+const acpi = buildAcpi({ cpus: 4, layout, intx, serialPorts: 2 });
 
 function signature({ bytes }: AcpiTable): string {
   return String.fromCharCode(...bytes.subarray(0, 4));
@@ -81,6 +81,14 @@ describe('buildAcpi', () => {
   it('works without a 64-bit window and without devices', () => {
     const small = buildAcpi({ cpus: 1, layout: { ...layout, mmio64: { start: 0, size: 0 } }, intx: [] });
     expect(find('DSDT', small.tables).bytes.length).toBeLessThan(find('DSDT').bytes.length);
+  });
+
+  it('names the second serial port only where there is one', () => {
+    const has = (tables: readonly AcpiTable[], name: string) =>
+      Buffer.from(find('DSDT', [...tables]).bytes).includes(name);
+    const { tables } = buildAcpi({ cpus: 1, layout, intx: [] });
+    expect([has(tables, 'COM1'), has(tables, 'COM2')]).toEqual([true, false]);
+    expect([has(acpi.tables, 'COM1'), has(acpi.tables, 'COM2')]).toEqual([true, true]);
   });
 
   const hasIasl = spawnSync('iasl', ['-v']).status === 0;

@@ -14,6 +14,8 @@ export interface AcpiInput {
   readonly layout: MemoryLayout;
   /** Interrupts of the devices on bus 0; see {@link IntxRoute}. At most 63. */
   readonly intx: readonly IntxRoute[];
+  /** Serial ports: 1 for COM1 (default), 2 for COM2 as well. */
+  readonly serialPorts?: number;
   /** Guest-physical address of the first table, the RSDP. A multiple of 64. Default: start of {@link ACPI_AREA}. */
   readonly base?: number;
 }
@@ -40,7 +42,7 @@ const RSDP_SIZE = 36;
  * @throws CausewayError INTERNAL when the tables outgrow {@link ACPI_AREA}
  * @example const acpi = buildAcpi({ cpus: 2, layout, intx: [{ device: 1, gsi: 16 }] });
  */
-export function buildAcpi({ cpus, layout, intx, base = ACPI_AREA.start }: AcpiInput): AcpiTables {
+export function buildAcpi({ cpus, layout, intx, serialPorts = 1, base = ACPI_AREA.start }: AcpiInput): AcpiTables {
   const tables: AcpiTable[] = [];
   let at = alignUp(base + RSDP_SIZE, TABLE_ALIGN);
   const place = (bytes: Uint8Array): number => {
@@ -50,7 +52,7 @@ export function buildAcpi({ cpus, layout, intx, base = ACPI_AREA.start }: AcpiIn
     return gpa;
   };
   const facsGpa = place(facs());
-  const dsdtGpa = place(table('DSDT', 2, dsdtAml(layout, intx)));
+  const dsdtGpa = place(table('DSDT', 2, dsdtAml(layout, intx, serialPorts)));
   const listed = [place(fadt(facsGpa, dsdtGpa)), place(madt(cpus)), place(mcfg(layout.ecam))];
   tables.unshift({ gpa: base, bytes: rsdp(place(xsdt(listed))) });
   const reserved: Range = { start: base, size: alignUp(at, PAGE_SIZE) - base };

@@ -18,13 +18,24 @@ const PCI_OSC_UUID = '33db4d5b-1ff7-401c-9657-7441c03dd766';
 const OSC_UNKNOWN_UUID = 4;
 const CONFIG_PORT = 0xcf8;
 const CONFIG_PORT_SIZE = 8;
+/** First port and ISA interrupt of COM1 and COM2. */
+const SERIAL_PORTS: readonly (readonly [number, number])[] = [
+  [0x3f8, 4],
+  [0x2f8, 3],
+];
 
-/** AML of the whole machine, without the table's header. */
-export function dsdtAml(layout: MemoryLayout, intx: readonly IntxRoute[]): aml.Aml {
+/** AML of the whole machine, without the table's header. `serialPorts`: 1 or 2. */
+export function dsdtAml(layout: MemoryLayout, intx: readonly IntxRoute[], serialPorts: number): aml.Aml {
   return aml.concat(
     // Value for PM1a, value for PM1b, two reserved (ACPI 6.5 §7.4.2).
     aml.name('\\_S5', aml.pack(aml.integer(SLEEP_TYPE_S5), aml.integer(SLEEP_TYPE_S5), aml.integer(0), aml.integer(0))),
-    aml.scope('\\_SB', hostBridge(layout, intx), motherboard(layout), serialPort(), clock()),
+    aml.scope(
+      '\\_SB',
+      hostBridge(layout, intx),
+      motherboard(layout),
+      ...SERIAL_PORTS.slice(0, serialPorts).map(serialPort),
+      clock(),
+    ),
   );
 }
 
@@ -85,12 +96,12 @@ function motherboard(layout: MemoryLayout): aml.Aml {
   );
 }
 
-function serialPort(): aml.Aml {
+function serialPort([port, irq]: readonly [number, number], index: number): aml.Aml {
   return aml.device(
-    'COM1',
+    `COM${index + 1}`,
     aml.name('_HID', aml.eisaId('PNP0501')),
-    aml.name('_UID', aml.integer(0)),
-    aml.name('_CRS', res.resourceTemplate(res.ioPorts(0x3f8, 8), res.isaIrq(4))),
+    aml.name('_UID', aml.integer(index)),
+    aml.name('_CRS', res.resourceTemplate(res.ioPorts(port, 8), res.isaIrq(irq))),
   );
 }
 

@@ -29,11 +29,14 @@ export class FakeVm implements Vm {
       return () => this.#listeners.delete(listener);
     },
     write: (input) => void this.typed.push(Buffer.from(input).toString('latin1')),
+    sendBreak: () => void this.typed.push('(break)'),
     text: () => '',
     output: () => this.#nothing(),
     lines: () => this.#nothing(),
     waitFor: () => Promise.reject(new Error('not here')),
   };
+
+  readonly channel: SerialConsole | undefined = undefined;
 
   print(text: string): void {
     for (const listener of this.#listeners) listener(Buffer.from(text));

@@ -68,6 +68,11 @@ export interface VmConfig {
    */
   readonly unpackKernel?: boolean;
   /**
+   * A second serial port (COM2: ports from 0x2f8, GSI 3, `ttyS1` in Linux) for programs, beside the console for
+   * people: `vm.channel`. Default false.
+   */
+  readonly channel?: boolean;
+  /**
    * Open a control socket: true for one with the VM's name in the user's folder for sockets, or another name, or a path
    * with a slash in it. Default false.
    */
@@ -86,5 +91,6 @@ export interface NormalVmConfig {
   readonly devices: readonly NormalDeviceConfig[];
   readonly rebootLimit: number;
   readonly unpackKernel: boolean;
+  readonly channel: boolean;
   readonly control: boolean | string;
 }

@@ -25,6 +25,7 @@ test('fills in every default', () => {
     devices: [],
     rebootLimit: Number.POSITIVE_INFINITY,
     unpackKernel: true,
+    channel: false,
     control: false,
   });
 });
@@ -41,6 +42,7 @@ test('takes everything that the model allows', () => {
     devices: ['01:00.0', { bdf: '10000:0A:1f.7' }],
     rebootLimit: 0,
     unpackKernel: false,
+    channel: true,
   };
   expect(normaliseVmConfig(full)).toMatchObject({
     cmdline: '',
@@ -49,6 +51,7 @@ test('takes everything that the model allows', () => {
     devices: [{ bdf: '0000:01:00.0' }, { bdf: '10000:0a:1f.7' }],
     rebootLimit: 0,
     unpackKernel: false,
+    channel: true,
   });
 });
 
@@ -64,6 +67,7 @@ test('reports every fault at once, each with its path', () => {
     devices: ['01:00.0', '0000:01:00.0', 'eth0', { bdf: '02:00.0', bfd: 1 }, {}, null],
     rebootLimit: -1,
     unpackKernel: 'no',
+    channel: 'ttyS1',
   };
   expect(issuesOf(config).map(({ path, message }) => `${path}: ${message}`)).toEqual([
     'memroy: is not known (did you mean "memory"?)',
@@ -81,6 +85,7 @@ test('reports every fault at once, each with its path', () => {
     'devices[5]: must be a PCI address or an object, not null',
     'rebootLimit: must be a whole number 0 or more, not -1',
     'unpackKernel: must be true or false, not "no"',
+    'channel: must be true or false, not "ttyS1"',
   ]);
 });
 

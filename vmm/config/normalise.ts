@@ -25,6 +25,7 @@ const VM_KEYS = Object.keys({
   devices: 0,
   rebootLimit: 0,
   unpackKernel: 0,
+  channel: 0,
   control: 0,
 } satisfies Record<keyof VmConfig, 0>);
 
@@ -52,6 +53,7 @@ export function normaliseVmConfig(config: unknown): NormalVmConfig {
     devices: readDevices(fields.devices, issues),
     rebootLimit: reader.integer('rebootLimit', 0, Number.MAX_SAFE_INTEGER) ?? Number.POSITIVE_INFINITY,
     unpackKernel: reader.boolean('unpackKernel') ?? true,
+    channel: reader.boolean('channel') ?? false,
     control:
       typeof fields.control === 'string' ? (reader.text('control') ?? false) : (reader.boolean('control') ?? false),
   };

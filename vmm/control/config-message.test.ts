@@ -35,6 +35,7 @@ const anyConfig: fc.Arbitrary<VmConfig> = fc
       devices: fc.uniqueArray(device, { maxLength: 4, selector: ({ bdf }) => bdf }),
       rebootLimit: fc.nat(Number.MAX_SAFE_INTEGER),
       unpackKernel: fc.boolean(),
+      channel: fc.boolean(),
       control: fc.oneof(fc.boolean(), text),
     },
     { requiredKeys: ['kernel'] },

@@ -7,17 +7,23 @@ import type { SerialConsole } from './vm.ts';
 /** The log keeps this much; older output is dropped. */
 const LOG_LIMIT = MIB;
 
+/** The side of a serial port that the user types at. */
+export interface SerialInput {
+  input(bytes: Uint8Array): void;
+  sendBreak(): void;
+}
+
 export class Console implements SerialConsole {
-  readonly #type: (bytes: Uint8Array) => void;
+  readonly #port: SerialInput;
   readonly #listeners = new Set<(bytes: Uint8Array) => void>();
   readonly #closers = new Set<() => void>();
   readonly #decoder = new TextDecoder();
   #text = '';
   #closed = false;
 
-  /** @param type receives what the user types */
-  constructor(type: (bytes: Uint8Array) => void) {
-    this.#type = type;
+  /** @param port receives what the user types */
+  constructor(port: SerialInput) {
+    this.#port = port;
   }
 
   /** Output of the guest has arrived. */
@@ -43,7 +49,11 @@ export class Console implements SerialConsole {
   }
 
   write(input: string | Uint8Array): void {
-    this.#type(typeof input === 'string' ? new TextEncoder().encode(input) : input);
+    this.#port.input(typeof input === 'string' ? new TextEncoder().encode(input) : input);
+  }
+
+  sendBreak(): void {
+    this.#port.sendBreak();
   }
 
   async *output(): AsyncGenerator<Uint8Array> {

@@ -5,7 +5,7 @@ import { CausewayError } from '../base/errors.ts';
 import type { KernelImage } from '../boot/index.ts';
 import type { NormalVmConfig } from '../config/model.ts';
 import { COUNTER, Mailbox } from '../cpu/mailbox.ts';
-import { Serial } from '../devices/serial.ts';
+import { COM2_GSI, COM2_PORT, Serial, type SerialOptions } from '../devices/serial.ts';
 import type { KvmHost } from '../kvm.ts';
 import { Machine, type MachineEnd } from '../machine.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
@@ -31,12 +31,25 @@ export interface VmParts {
   readonly resources: Disposer;
 }
 
+/** A serial port with its user's end. */
+interface SerialEnd {
+  readonly port: Serial;
+  readonly console: Console;
+}
+
+function serialEnd(place: Pick<SerialOptions, 'port' | 'gsi'>): SerialEnd {
+  const console: Console = new Console({ input: (bytes) => port.input(bytes), sendBreak: () => port.sendBreak() });
+  const port = new Serial({ ...place, onOutput: (bytes) => console.push(bytes) });
+  return { port, console };
+}
+
 export class VirtualMachine implements Vm {
   readonly exited: Promise<VmExit>;
   readonly serial: SerialConsole;
+  readonly channel: SerialConsole | undefined;
   readonly #parts: VmParts;
-  readonly #console: Console;
-  readonly #port: Serial;
+  readonly #console: SerialEnd;
+  readonly #channel: SerialEnd | undefined;
   readonly #mailboxes: readonly Mailbox[];
   #machine: Machine | undefined;
   #state: VmState = 'created';
@@ -54,9 +67,10 @@ export class VirtualMachine implements Vm {
     });
     // Whoever does not look at it must not be killed by it; `close` and `start` report too.
     this.exited.catch(() => {});
-    this.#console = new Console((bytes) => this.#port.input(bytes));
-    this.#port = new Serial({ onOutput: (bytes) => this.#console.push(bytes) });
-    this.serial = this.#console;
+    this.#console = serialEnd({});
+    this.serial = this.#console.console;
+    this.#channel = parts.config.channel ? serialEnd({ port: COM2_PORT, gsi: COM2_GSI }) : undefined;
+    this.channel = this.#channel?.console;
     this.#mailboxes = Array.from({ length: parts.config.cpus }, () => new Mailbox());
   }
 
@@ -71,7 +85,7 @@ export class VirtualMachine implements Vm {
       this.#machine = await this.#powerOn();
     } catch (error) {
       this.#setState('stopped');
-      this.#console.end();
+      this.#endOutput();
       this.#settle?.reject(error);
       throw error;
     }
@@ -91,7 +105,7 @@ export class VirtualMachine implements Vm {
         const exit = this.#judge(end);
         if (exit) {
           this.#setState('stopped');
-          this.#console.end();
+          this.#endOutput();
           this.#settle?.resolve(exit);
           return;
         }
@@ -103,7 +117,7 @@ export class VirtualMachine implements Vm {
       }
     } catch (error) {
       this.#setState('stopped');
-      this.#console.end();
+      this.#endOutput();
       this.#settle?.reject(error);
     }
   }
@@ -116,7 +130,8 @@ export class VirtualMachine implements Vm {
       initrd: config.initrd,
       cpus: config.cpus,
       isFresh: this.#reboots === 0,
-      serial: this.#port,
+      serial: this.#console.port,
+      channel: this.#channel?.port,
       mailboxes: this.#mailboxes,
       warn: (message) => events.emit({ type: 'warning', message }),
     });
@@ -176,7 +191,7 @@ export class VirtualMachine implements Vm {
 
   async #close(): Promise<void> {
     await this.stop();
-    this.#console.end();
+    this.#endOutput();
     try {
       await this.#parts.resources.dispose();
     } finally {
@@ -232,6 +247,12 @@ export class VirtualMachine implements Vm {
   /** BARs and vectors as the guest had them last, with the resets that came after. */
   #pastReports(): FunctionReport[] {
     return this.#functionReports().map((now, i) => ({ ...(this.#lastReports?.[i] ?? now), resets: now.resets }));
+  }
+
+  /** The guest writes no more. */
+  #endOutput(): void {
+    this.#console.console.end();
+    this.#channel?.console.end();
   }
 
   #setState(state: VmState): void {

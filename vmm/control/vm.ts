@@ -14,9 +14,9 @@ export type VmExit =
 
 /** Exits to user space since the VM was created, by kind. */
 export interface ExitCounters {
-  /** Port I/O, without the serial console's and PCI config ports. */
+  /** Port I/O, without the serial and PCI config ports. */
   readonly port: number;
-  /** Writes and reads of the serial console's ports. */
+  /** Writes and reads of serial ports: the console's and, where there is one, the channel's. */
   readonly console: number;
   /** Memory-mapped I/O: traps on BARs, MSI-X tables and unclaimed addresses, without ECAM. */
   readonly mmio: number;
@@ -36,7 +36,7 @@ export type VmEvent =
 
 export type VmState = 'created' | 'running' | 'paused' | 'stopping' | 'stopped' | 'closed';
 
-/** The guest's first serial port. */
+/** A serial port of the guest, from outside. */
 export interface SerialConsole {
   /** Bytes as the guest writes them, from now on; ends with the VM. Several readers may listen. */
   output(): AsyncIterable<Uint8Array>;
@@ -53,6 +53,11 @@ export interface SerialConsole {
   ): Promise<RegExpMatchArray>;
   /** Types into the guest. */
   write(input: string | Uint8Array): void;
+  /**
+   * Sends a break, after what was written before. On Linux's console the character after it is a SysRq command:
+   * `vm.serial.sendBreak(); vm.serial.write('t')`.
+   */
+  sendBreak(): void;
 }
 
 export interface VmReport {
@@ -74,7 +79,10 @@ export interface VmReport {
  */
 export interface Vm extends AsyncDisposable {
   readonly state: VmState;
+  /** The first serial port, COM1: the console. */
   readonly serial: SerialConsole;
+  /** The second serial port, COM2; undefined unless `channel` was asked for in the configuration. */
+  readonly channel: SerialConsole | undefined;
   /** Resolves when the run ends, however it ends. Rejects only for a defect of Causeway. */
   readonly exited: Promise<VmExit>;
   start(): Promise<void>;

@@ -107,6 +107,11 @@ describe('an exit on the vCPU thread', () => {
     expect(m.mailbox.counters[COUNTER.console]).toBe(1);
     expect(m.mailbox.counters[COUNTER.port]).toBe(0);
     expect(m.mailbox.counters[COUNTER.posted]).toBe(3);
+    m.ports.add(0x2f8, 1, { kind: 'call', name: 'thr', post: true, handler });
+    m.out(1, 0x2f8, 0x64);
+    // Nothing is there.
+    m.out(1, 0x2f9, 0x64);
+    expect([m.mailbox.counters[COUNTER.console], m.mailbox.counters[COUNTER.port]]).toEqual([2, 1]);
   });
 
   it('forwards a device access with exactly the width of the guest, 8 bytes included', () => {

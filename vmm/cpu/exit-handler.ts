@@ -10,8 +10,9 @@ import { CONFIG_SPACE_SIZE, type ConfigStore } from '../pci/config-window.ts';
 import { CALL, COUNTER, type Mailbox, NOTICE, SPACE } from './mailbox.ts';
 
 const ENABLE_BIT = 0x8000_0000;
-const COM1_FIRST = 0x3f8;
-const COM1_LAST = 0x3ff;
+/** COM1 is 0x3f8 to 0x3ff, COM2 0x2f8 to 0x2ff: they differ in one bit. */
+const SERIAL_MASK = 0xfef8;
+const SERIAL_PORT = 0x2f8;
 
 export class ExitHandler {
   readonly #native: Pick<FileDescriptors, 'pread' | 'pwrite'>;
@@ -96,7 +97,9 @@ export class ExitHandler {
       return;
     }
     // Each exit counts once: sums over counters that are read one by one, while vCPUs run, then never contradict.
-    counters[port >= COM1_FIRST && port <= COM1_LAST ? COUNTER.console : COUNTER.port]!++;
+    // Where there is no COM2, probing for it is plain port I/O.
+    const isSerial = kind !== 0 && (port & SERIAL_MASK) === SERIAL_PORT;
+    counters[isSerial ? COUNTER.console : COUNTER.port]!++;
   }
 
   #mmioExit(): void {

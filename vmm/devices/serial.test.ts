@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { FakeBus } from './fake-bus.ts';
-import { COM1_GSI, COM1_PORT, Serial } from './serial.ts';
+import { COM1_GSI, COM1_PORT, COM2_GSI, COM2_PORT, Serial } from './serial.ts';
 import { FCR, IER, IIR, LCR, LSR, MCR, MSR_CONNECTED, UART } from './uart-registers.ts';
 
 class Guest {
@@ -228,6 +228,51 @@ test('a power cycle resets registers and line, and keeps what was typed', () => 
   expect(bus.in(COM1_PORT + UART.data)).toBe('l'.charCodeAt(0));
 });
 
+test('a break is a NUL of its own, with the break bit until it is read, after what was typed before', () => {
+  const guest = new Guest();
+  guest.open(IER.receive);
+  guest.type('a');
+  guest.serial.sendBreak();
+  guest.type('t');
+  const read = (): (number | string)[] => [
+    guest.in(UART.lsr) & (LSR.break | LSR.fifoError | LSR.dataReady),
+    guest.irq ? 'irq' : '-',
+    guest.in(UART.data),
+  ];
+  expect(read()).toEqual([LSR.dataReady, 'irq', 'a'.charCodeAt(0)]);
+  expect(read()).toEqual([LSR.dataReady | LSR.break | LSR.fifoError, 'irq', 0]);
+  expect(read()).toEqual([LSR.dataReady, 'irq', 't'.charCodeAt(0)]);
+  expect(read()).toEqual([0, '-', 0]);
+});
+
+test('breaks that nobody reads are one break, and clearing the queue takes it away', () => {
+  const guest = new Guest();
+  guest.serial.sendBreak();
+  guest.serial.sendBreak();
+  guest.serial.sendBreak();
+  guest.open(IER.receive);
+  // The first was in the receiver when the driver cleared it; the others follow as one.
+  expect(guest.in(UART.lsr) & LSR.break).toBe(LSR.break);
+  expect(guest.in(UART.data)).toBe(0);
+  expect(guest.in(UART.lsr) & (LSR.break | LSR.dataReady)).toBe(0);
+});
+
+test('the second port has ports and an interrupt line of its own', () => {
+  const bus = new FakeBus();
+  const printed: string[] = [];
+  const onOutput = (bytes: Uint8Array) => printed.push(Buffer.from(bytes).toString('latin1'));
+  const first = new Serial({ onOutput });
+  const second = new Serial({ port: COM2_PORT, gsi: COM2_GSI, onOutput });
+  first.attach(bus);
+  second.attach(bus);
+  bus.out(COM2_PORT + UART.mcr, MCR.out2);
+  bus.out(COM2_PORT + UART.ier, IER.receive);
+  second.input(Buffer.from('x'));
+  expect(bus.irqs.get(COM2_GSI)).toBe(true);
+  expect(bus.irqs.get(COM1_GSI) ?? false).toBe(false);
+  expect(bus.in(COM2_PORT + UART.data)).toBe('x'.charCodeAt(0));
+});
+
 test('input beyond a mebibyte is refused and counted', () => {
   const guest = new Guest();
   expect(guest.type('x'.repeat(1024 * 1024 + 100))).toBe(1024 * 1024);
@@ -238,13 +283,20 @@ test('input beyond a mebibyte is refused and counted', () => {
 
 test('whatever a guest does, registers stay bytes and the line agrees with the identification', () => {
   const access = fc.record({ port: fc.nat(7), width: fc.constantFrom(1, 2, 4), value: fc.nat(0xffff_ffff) });
-  const step = fc.oneof(access, access, fc.constant('type' as const), fc.constant('drain' as const), fc.nat(7));
+  const step = fc.oneof(
+    access,
+    access,
+    fc.constant('type' as const),
+    fc.constantFrom('drain' as const, 'break' as const),
+    fc.nat(7),
+  );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const guest = new Guest();
       for (const action of steps) {
         if (action === 'type') guest.type('0123456789abcdef!');
         else if (action === 'drain') guest.bus.drain();
+        else if (action === 'break') guest.serial.sendBreak();
         else if (typeof action === 'number') expect(guest.in(action)).toBeLessThan(256);
         else guest.bus.out(COM1_PORT + action.port, action.value, action.width);
       }

@@ -1,6 +1,7 @@
 /**
  * A 16550A serial port. The transmitter is infinitely fast, so a written byte is gone at once and transmission never
- * waits; there are no line errors, so reading LSR has no side effect and needs no call.
+ * waits. The only line error is a break; it stays in LSR until its character is read, not until LSR is (data sheet
+ * §8.4), so that reading LSR has no side effect and needs no call.
  */
 import type { TrapHandler, TrapMap } from '../bus/trap.ts';
 import { ByteQueue } from './byte-queue.ts';
@@ -24,6 +25,8 @@ import {
 
 export const COM1_PORT = 0x3f8;
 export const COM1_GSI = 4;
+export const COM2_PORT = 0x2f8;
+export const COM2_GSI = 3;
 
 const INPUT_LIMIT_BYTES = 1024 * 1024;
 const OUTPUT_BATCH_BYTES = 4096;
@@ -49,6 +52,10 @@ export class Serial implements Device {
   /** Typed by the host, not yet in the receiver. */
   readonly #waiting = new ByteQueue(INPUT_LIMIT_BYTES);
   readonly #receiver = new ByteQueue(FIFO_DEPTH);
+  /** How many of the waiting bytes come before a break; undefined without one. */
+  #breakAfter: number | undefined;
+  /** The one character in the receiver is a break. */
+  #breakReceived = false;
 
   #bus: DeviceBus | undefined;
   /** What vCPU threads read, by register offset. Offsets 0 and 2 are not served from here. */
@@ -92,7 +99,7 @@ export class Serial implements Device {
     this.#fcr = 0;
     this.#divisor = DIVISOR_AT_RESET;
     this.#transmitPending = false;
-    this.#receiver.clear();
+    this.#clearReceiver();
     this.#registers.fill(0);
     this.#registers[UART.msr] = MSR_CONNECTED;
     this.#update();
@@ -104,6 +111,12 @@ export class Serial implements Device {
     while (taken < bytes.length && this.#waiting.push(bytes[taken]!)) taken++;
     this.#update();
     return taken;
+  }
+
+  /** Holds the line low for a while, after what was typed before. One break waits at a time; further ones are part of it. */
+  sendBreak(): void {
+    this.#breakAfter ??= this.#waiting.length;
+    this.#update();
   }
 
   /** Hands over output that waits for the end of the turn. */
@@ -185,6 +198,7 @@ export class Serial implements Device {
 
   #readData(): number {
     const byte = this.#receiver.shift() ?? 0;
+    this.#breakReceived = false;
     this.#update();
     return byte;
   }
@@ -228,7 +242,7 @@ export class Serial implements Device {
 
   #writeFifoControl(value: number): void {
     const toggled = (value ^ this.#fcr) & FCR.enable;
-    if (toggled || value & FCR.clearReceive) this.#receiver.clear();
+    if (toggled || value & FCR.clearReceive) this.#clearReceiver();
     // Without the enable bit the others are not taken (data sheet §8.4).
     this.#fcr = value & FCR.enable ? value & 0xc9 : 0;
   }
@@ -259,7 +273,10 @@ export class Serial implements Device {
   #update(): void {
     if (this.#bus && !this.#looped) this.#receiveWaiting();
     this.#registers[UART.ier] = this.#latched ? this.#divisor >> 8 : this.#ier;
-    this.#registers[UART.lsr] = LSR.transmitterEmpty | (this.#receiver.length > 0 ? LSR.dataReady : 0);
+    this.#registers[UART.lsr] =
+      LSR.transmitterEmpty |
+      (this.#receiver.length > 0 ? LSR.dataReady : 0) |
+      (this.#breakReceived ? LSR.break | LSR.fifoError : 0);
     if (!this.#bus) return;
     this.#chooseModemTrap(this.#bus.ports);
     // On a PC, OUT2 connects the interrupt to the bus, and loopback disconnects OUT2.
@@ -271,9 +288,21 @@ export class Serial implements Device {
   }
 
   #receiveWaiting(): void {
-    while (this.#waiting.length > 0 && this.#receiver.length < this.#receiverDepth) {
+    while (this.#breakAfter !== 0 && this.#waiting.length > 0 && this.#receiver.length < this.#receiverDepth) {
+      if (this.#breakReceived) return;
       this.#receiver.push(this.#waiting.shift()!);
+      if (this.#breakAfter !== undefined) this.#breakAfter--;
     }
+    if (this.#breakAfter !== 0 || this.#receiver.length > 0) return;
+    // Received as a NUL, alone in the queue: LSR speaks of the character that is read next.
+    this.#receiver.push(0);
+    this.#breakReceived = true;
+    this.#breakAfter = undefined;
+  }
+
+  #clearReceiver(): void {
+    this.#receiver.clear();
+    this.#breakReceived = false;
   }
 
   /** Reading MSR has a side effect only while delta bits are set, which is hardly ever: only then it is a call. */

@@ -6,7 +6,7 @@ export const UART_PORTS = 8;
 
 export const IER = { receive: 0x01, transmit: 0x02, line: 0x04, modem: 0x08, all: 0x0f } as const;
 
-/** Interrupt identification, by falling priority. The line-status interrupt does not occur: there are no line errors. */
+/** Interrupt identification, by falling priority. The line-status interrupt does not occur: a break is told by the receive interrupt. */
 export const IIR = { receive: 0x04, timeout: 0x0c, transmit: 0x02, modem: 0x00, none: 0x01, fifo: 0xc0 } as const;
 
 export const FCR = { enable: 0x01, clearReceive: 0x02, clearTransmit: 0x04 } as const;
@@ -17,7 +17,7 @@ export const FIFO_DEPTH = 16;
 
 export const LCR = { dlab: 0x80 } as const;
 export const MCR = { dtr: 0x01, rts: 0x02, out1: 0x04, out2: 0x08, loop: 0x10, all: 0x1f } as const;
-export const LSR = { dataReady: 0x01, transmitterEmpty: 0x60 } as const;
+export const LSR = { dataReady: 0x01, break: 0x10, transmitterEmpty: 0x60, fifoError: 0x80 } as const;
 export const MSR = { cts: 0x10, dsr: 0x20, ring: 0x40, carrier: 0x80, deltas: 0x0f, ringEnded: 0x04 } as const;
 
 /** MSR while the modem lines are the emulated wire: a peer that is always there. */
