@@ -8,5 +8,14 @@ export { describeExits, formatSummary } from './vmm/cli/summary.ts';
 export { defineVm } from './vmm/config/define-vm.ts';
 export type { DeviceConfig, Size, VmConfig } from './vmm/config/model.ts';
 export { type CreateVmOptions, createVm } from './vmm/control/create-vm.ts';
-export type { ExitCounters, SerialConsole, Vm, VmEvent, VmExit, VmReport, VmState } from './vmm/control/vm.ts';
+export type {
+  ExitCounters,
+  SerialConsole,
+  VcpuRegisters,
+  Vm,
+  VmEvent,
+  VmExit,
+  VmReport,
+  VmState,
+} from './vmm/control/vm.ts';
 export type { BarReport, FunctionReport } from './vmm/pci/function.ts';

@@ -3,7 +3,7 @@
  * Machine over the same memory and functions, so nothing of the old boot can remain.
  * Built in named phases; each phase registers what undoes it, and power-off runs those in reverse.
  */
-import type { Fd, Gpa, Gsi, Native } from '../native/types.ts';
+import type { Fd, GeneralRegisters, Gpa, Gsi, Native, SystemRegisters } from '../native/types.ts';
 import { buildAcpi } from './acpi/acpi.ts';
 import { Disposer } from './base/disposer.ts';
 import { type KernelImage, loadGuest } from './boot/index.ts';
@@ -246,6 +246,15 @@ export class Machine {
   resume(): void {
     if (this.#over) return;
     for (const vcpu of this.#vcpus) vcpu.resume();
+  }
+
+  /** Of every vCPU, in order. Only while paused. */
+  registers(): { readonly index: number; readonly general: GeneralRegisters; readonly system: SystemRegisters }[] {
+    return this.#vcpus.map((vcpu) => ({
+      index: vcpu.index,
+      general: vcpu.registers(),
+      system: vcpu.systemRegisters(),
+    }));
   }
 
   /** Ends the power cycle from outside. */

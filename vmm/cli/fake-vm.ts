@@ -59,6 +59,14 @@ export class FakeVm implements Vm {
     this.calls.push('nmi');
   }
 
+  registers(): Promise<never> {
+    return Promise.reject(new Error('not here'));
+  }
+
+  dump(): Promise<never> {
+    return Promise.reject(new Error('not here'));
+  }
+
   powerButton(): void {
     this.calls.push('powerButton');
   }

@@ -13,8 +13,9 @@ import type { MemoryLayout } from '../memory/layout.ts';
 import type { ConfigStore } from '../pci/config-window.ts';
 import type { FunctionReport, PciFunction } from '../pci/function.ts';
 import { Console } from './console.ts';
+import { writeCore } from './core-dump.ts';
 import type { EventHub } from './event-hub.ts';
-import type { ExitCounters, SerialConsole, Vm, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
+import type { ExitCounters, SerialConsole, VcpuRegisters, Vm, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
 
 /** What createVm has opened. */
 export interface VmParts {
@@ -174,6 +175,29 @@ export class VirtualMachine implements Vm {
   nmi(): void {
     if (this.#state !== 'running') throw this.#wrongState('nmi');
     this.#machine?.nmi();
+  }
+
+  registers(): Promise<readonly VcpuRegisters[]> {
+    return this.#whilePaused('registers', async (machine) => machine.registers());
+  }
+
+  dump(path: string): Promise<void> {
+    return this.#whilePaused('dump', (machine) => writeCore(path, this.#parts.memory, machine.registers()));
+  }
+
+  /** Looks at a machine that stands still, and lets it go on when it did before. */
+  async #whilePaused<T>(call: string, look: (machine: Machine) => Promise<T>): Promise<T> {
+    const machine = this.#machine;
+    if ((this.#state !== 'running' && this.#state !== 'paused') || !machine) throw this.#wrongState(call);
+    const goesOn = this.#state === 'running';
+    if (goesOn) await this.pause();
+    try {
+      // Its power cycle may have ended in the meantime.
+      if (this.#machine !== machine) throw this.#wrongState(call);
+      return await look(machine);
+    } finally {
+      if (goesOn && this.#state === 'paused') this.resume();
+    }
   }
 
   async stop(): Promise<void> {

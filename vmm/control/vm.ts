@@ -1,4 +1,5 @@
 /** The public face of a virtual machine. */
+import type { GeneralRegisters, SystemRegisters } from '../../native/types.ts';
 import type { FunctionReport } from '../pci/function.ts';
 
 /** How a run ended. */
@@ -60,6 +61,15 @@ export interface SerialConsole {
   sendBreak(): void;
 }
 
+/** What one vCPU holds. */
+export interface VcpuRegisters {
+  readonly index: number;
+  /** struct kvm_regs. */
+  readonly general: Readonly<GeneralRegisters>;
+  /** struct kvm_sregs: segments, tables, control registers. */
+  readonly system: Readonly<SystemRegisters>;
+}
+
 export interface VmReport {
   readonly name: string;
   readonly cpus: number;
@@ -93,6 +103,14 @@ export interface Vm extends AsyncDisposable {
   powerButton(): void;
   /** Interrupts every vCPU with an NMI: Linux panics or tells where it is, as it was told to. */
   nmi(): void;
+  /** Of every vCPU; a running VM is paused for it. @throws CausewayError STATE when nothing runs */
+  registers(): Promise<readonly VcpuRegisters[]>;
+  /**
+   * Writes RAM and registers as an ELF core file, for crash(8), drgn or gdb; a running VM is paused for it. The file is
+   * sparse: what the guest never used takes no space. Its mode is 0600, for it holds all the guest knows.
+   * @throws CausewayError STATE when nothing runs; Error of the file system
+   */
+  dump(path: string): Promise<void>;
   /** Ends the run at once. Devices are reset. Ignored when stopped already. */
   stop(): Promise<void>;
   /** Stops, gives every device back, frees memory. A second call is ignored. */

@@ -139,6 +139,11 @@ export class Vcpu {
     return this.#native.vcpuGetRegs(this.#fd);
   }
 
+  /** As {@link registers}: segments, tables and control registers. */
+  systemRegisters(): SystemRegisters {
+    return this.#native.vcpuGetSregs(this.#fd);
+  }
+
   #request(control: number): void {
     this.mailbox.setControl(control);
     if (this.#worker) this.#native.vcpuKick(this.#fd);
