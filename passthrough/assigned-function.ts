@@ -41,6 +41,8 @@ export interface AssignedFunctionOptions {
   /** Tells a VM's KVM of the device's group, and takes that back. */
   readonly joinVm: (services: PciServices) => void;
   readonly leaveVm: (services: PciServices) => void;
+  /** This function gave up guest addresses: another one's BAR may have been waiting for them. */
+  readonly addressesFreed?: () => void;
   readonly warn: (message: string) => void;
 }
 
@@ -194,11 +196,12 @@ export class AssignedFunction implements PciFunction {
     // DMA first: the guest's RAM may be given to somebody else next.
     this.#hardware.stopDma();
     state.interrupts.apply({ mode: 'none' });
-    state.mapping.apply([]);
+    const freed = state.mapping.apply([]);
     this.#registers.reset(false);
     this.#hardware.quiet();
     this.#state = undefined;
     if (state.joined) this.#options.leaveVm(state.services);
+    if (freed) this.#options.addressesFreed?.();
   }
 
   /**
@@ -262,9 +265,15 @@ export class AssignedFunction implements PciFunction {
     if (!state) return;
     const wanted = desiredMapping(this.#decoded(), (bar) => this.#areas.get(bar) ?? []);
     const keys = new Set(wanted.map((piece) => `${piece.bar} ${piece.gpa}`));
-    state.mapping.apply(state.mapping.pieces.filter((piece) => keys.has(`${piece.bar} ${piece.gpa}`)));
+    const freed = state.mapping.apply(state.mapping.pieces.filter((piece) => keys.has(`${piece.bar} ${piece.gpa}`)));
     this.#hardware.apply(this.#registers.guestCommand, this.#registers.powerState);
-    state.mapping.apply(wanted);
+    const replaced = state.mapping.apply(wanted);
+    if (freed || replaced) this.#options.addressesFreed?.();
+  }
+
+  /** Another function gave up addresses: maps what was in its way. */
+  retryBlocked(): void {
+    if (this.#state?.mapping.isBlocked) this.#sync();
   }
 
   /** The areas of a BAR; where the guest decodes it, as they are mapped at the moment. */
@@ -352,12 +361,13 @@ export class AssignedFunction implements PciFunction {
   #functionReset(): void {
     const state = this.#state;
     if (!state) return;
-    state.mapping.apply([]);
+    const freed = state.mapping.apply([]);
     state.interrupts.apply({ mode: 'none' });
     this.#registers.reset(true);
     this.#reset('guest');
     this.#sync();
     this.#syncInterrupts();
+    if (freed) this.#options.addressesFreed?.();
   }
 
   /** Resets the hardware; nothing may be mapped or enabled. */

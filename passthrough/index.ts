@@ -165,6 +165,9 @@ class Session implements PassthroughSession {
       wcFacts: readWcFacts(native, this.#options.guestCpuid),
       joinVm: (services) => this.#join(services, file),
       leaveVm: (services) => this.#leave(services, file),
+      addressesFreed: () => {
+        for (const other of this.functions) if (other !== fn) other.retryBlocked();
+      },
       warn,
     });
     this.functions.push(fn);

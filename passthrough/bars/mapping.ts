@@ -85,6 +85,8 @@ export class Mapping {
   readonly #services: PciServices;
   readonly #trapOf: TrapOf;
   readonly #present = new Map<string, Piece>();
+  /** BARs that stayed out because something else is there. */
+  readonly #blocked = new Set<number>();
   readonly #warned = new Set<string>();
 
   constructor(maps: BarMaps, services: PciServices, trapOf: TrapOf) {
@@ -96,17 +98,28 @@ export class Mapping {
   /**
    * Makes the guest's address space hold exactly `wanted`. A BAR that is in the way of something else stays out as a
    * whole and is tried again at the next change. Never throws for where a guest puts its BARs.
+   * @returns whether addresses became free, in which another function's BAR may have been waiting
    */
-  apply(wanted: readonly Piece[]): void {
+  apply(wanted: readonly Piece[]): boolean {
     const keys = new Set(wanted.map(pieceKey));
+    let freed = false;
     for (const [key, piece] of this.#present) {
-      if (!keys.has(key)) this.#remove(key, piece);
+      if (keys.has(key)) continue;
+      this.#remove(key, piece);
+      freed = true;
     }
+    this.#blocked.clear();
     const bars = new Set(wanted.map((piece) => piece.bar));
     for (const bar of bars) {
       const missing = wanted.filter((piece) => piece.bar === bar && !this.#present.has(pieceKey(piece)));
       this.#addBar(bar, missing);
     }
+    return freed;
+  }
+
+  /** Whether a BAR that the guest decodes stayed out. */
+  get isBlocked(): boolean {
+    return this.#blocked.size > 0;
   }
 
   /**
@@ -137,6 +150,7 @@ export class Mapping {
       }
     } catch (error) {
       for (const piece of added) this.#remove(pieceKey(piece), piece);
+      this.#blocked.add(bar);
       const at = pieces[0]!.gpa - pieces[0]!.area.offset;
       const message = `BAR${bar} at ${hex(at)} is not mapped: ${error instanceof Error ? error.message : String(error)}`;
       if (!this.#warned.has(message)) this.#services.warn(message);
@@ -146,6 +160,11 @@ export class Mapping {
 
   #add(piece: Piece): void {
     const { gpa, area, bar, space } = piece;
+    // Slots and traps are two tables, and a slot would win over a trap: whoever came first keeps the addresses.
+    const others = area.mode === 'trap' ? this.#services.slots : this.#services.memoryTraps;
+    if (space === 'memory' && !others.isFree(gpa, area.sizeBytes)) {
+      throw new RangeError(`range at ${hex(gpa)} overlaps another function's`);
+    }
     if (area.mode === 'trap') {
       this.#traps(space).add(gpa, area.sizeBytes, this.#trapOf(piece));
       return;

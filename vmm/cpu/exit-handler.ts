@@ -160,10 +160,8 @@ export class ExitHandler {
       case TRAP_KIND.shared:
       case TRAP_KIND.sharedPost:
         return this.#loadShared(trap.arg + (address - trap.start), width);
-      case TRAP_KIND.ecam: {
-        const offset = address - trap.start;
-        return this.#readConfig(Math.floor(offset / CONFIG_SPACE_SIZE), offset % CONFIG_SPACE_SIZE, width);
-      }
+      case TRAP_KIND.ecam:
+        return this.#readEcam(address - trap.start, width);
       case TRAP_KIND.addressPort:
         return width === 4 ? Atomics.load(this.#bus.words, LATCH_WORD) >>> 0 : width === 2 ? 0xffff : 0xff;
       case TRAP_KIND.dataPort: {
@@ -181,12 +179,23 @@ export class ExitHandler {
     return this.#mailbox.call(op, space, address, width, value, this.#ring);
   }
 
-  /** (image & ~deviceBits) | (device & deviceBits), see config-window.ts. */
+  /**
+   * By the offset into all of config space. No config cycle carries more than its dword (PCI 3.0 §3.2.2.3), so what crosses
+   * one is taken byte by byte, also where the bytes belong to two functions.
+   */
+  #readEcam(offset: number, width: number): number {
+    const at = offset % CONFIG_SPACE_SIZE;
+    if ((at & 3) + width <= 4) return this.#readConfig(Math.floor(offset / CONFIG_SPACE_SIZE), at, width);
+    let value = 0;
+    for (let i = width - 1; i >= 0; i--) value = (value << 8) | this.#readEcam(offset + i, 1);
+    return value >>> 0;
+  }
+
+  /** Within one dword. (image & ~deviceBits) | (device & deviceBits), see config-window.ts. */
   #readConfig(function_: number, offset: number, width: number): number {
     const absent = width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
     const index = this.#bus.windowOf[function_]!;
-    // A read that crosses the dword is not one that a config cycle can carry (PCI 3.0 §3.2.2.3).
-    if (index === 0 || (offset & 3) + width > 4) return absent;
+    if (index === 0) return absent;
     const window = this.#config.windows[index - 1]!;
     let image = 0;
     let mask = 0;

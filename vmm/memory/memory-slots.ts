@@ -11,6 +11,8 @@ export interface MemorySlots {
   add(gpa: Gpa, sizeBytes: number, hva: Hva, options?: { readonly readonly?: boolean }): void;
   /** Removes the slot that starts there. The guest cannot reach the memory any more when it returns. Ignored when there is none. */
   remove(gpa: Gpa): void;
+  /** Whether no slot holds a byte of the range. */
+  isFree(gpa: number, sizeBytes: number): boolean;
 }
 
 export class SlotTable implements MemorySlots {
@@ -49,6 +51,10 @@ export class SlotTable implements MemorySlots {
     this.#kvm.vmSetMemorySlot(this.#vm, found.value, gpa, 0, 0 as Hva, false);
     this.#slots.remove(gpa);
     this.#free.push(found.value);
+  }
+
+  isFree(gpa: number, sizeBytes: number): boolean {
+    return this.#slots.isFree({ start: gpa, size: sizeBytes });
   }
 
   /** The slot that holds an address: start, size. For faults. */

@@ -1,5 +1,6 @@
 /** The guest's root bus: which function answers at which address, and the ways into config space. */
 
+import { ones } from '../base/bits.ts';
 import { CausewayError } from '../base/errors.ts';
 import type { Range } from '../base/ranges.ts';
 import type { BusMemory } from '../bus/bus-memory.ts';
@@ -67,16 +68,33 @@ export class PciBus {
     throw new CausewayError('TOO_MANY_DEVICES', `the guest's bus has room for ${DEVICES_PER_BUS - 1} devices`);
   }
 
-  /** Writes go to the function, whole dwords at most; reads never come here, vCPU threads answer them. */
+  /**
+   * Writes go to the functions; reads never come here, vCPU threads answer them. What crosses a dword is taken apart into
+   * naturally aligned pieces, lowest first, as the kernel does it: no config cycle carries more (PCI 3.0 §3.2.2.3).
+   */
   #handler(addressOf: (offset: number) => number | undefined): TrapHandler {
     return {
       read: () => 0xffff_ffff,
       write: (offset, width, value) => {
         const address = addressOf(offset);
-        if (address === undefined || (address & 3) + width > 4) return;
-        const fn = this.#functions.get(Math.floor(address / CONFIG_SPACE_SIZE));
-        fn?.writeConfig(address % CONFIG_SPACE_SIZE, width, value);
+        if (address === undefined) return;
+        if ((address & 3) + width <= 4) {
+          this.#write(address, width, value);
+          return;
+        }
+        for (let done = 0; done < width; ) {
+          const at = address + done;
+          const piece = at % 2 === 0 && width - done >= 2 ? 2 : 1;
+          this.#write(at, piece, (value >>> (8 * done)) & ones(piece));
+          done += piece;
+        }
       },
     };
+  }
+
+  /** @param address offset into all of config space */
+  #write(address: number, width: number, value: number): void {
+    const fn = this.#functions.get(Math.floor(address / CONFIG_SPACE_SIZE));
+    fn?.writeConfig(address % CONFIG_SPACE_SIZE, width, value);
   }
 }
