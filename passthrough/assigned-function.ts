@@ -6,10 +6,17 @@
 import type { Native } from '../native/types.ts';
 import { VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../native/vfio-abi.ts';
 import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
-import type { WcModes } from '../vmm/config/model.ts';
+import type { PciIds, WcModes } from '../vmm/config/model.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
-import type { BarReport, BarRequest, FunctionReport, PciFunction, PciServices } from '../vmm/pci/function.ts';
+import {
+  type BarReport,
+  type BarRequest,
+  type FunctionReport,
+  type PciFunction,
+  type PciServices,
+  ROM_BAR,
+} from '../vmm/pci/function.ts';
 import type { MsixLayout } from '../vmm/pci/msix.ts';
 import { barRequests } from './bars/bar-requests.ts';
 import { type BackedArea, desiredMapping, type Piece, splitBar } from './bars/desired-mapping.ts';
@@ -25,6 +32,7 @@ import { HardwareControl } from './hardware-control.ts';
 import { type HostDevice, type HostResource, readConfig } from './host/sysfs.ts';
 import { desiredInterrupts } from './interrupts/desired.ts';
 import { Interrupts } from './interrupts/interrupts.ts';
+import { type Rom, romRequest } from './rom/rom.ts';
 import type { VfioDevice } from './vfio/device.ts';
 import type { Resetter } from './vfio/reset.ts';
 
@@ -38,6 +46,10 @@ export interface AssignedFunctionOptions {
   /** Default: `auto` for every BAR. */
   readonly wc?: WcModes;
   readonly wcFacts: WcFacts;
+  /** Only where one was asked for. */
+  readonly rom?: Rom | undefined;
+  /** Shown to the guest in place of the device's own. */
+  readonly ids?: PciIds;
   /** Tells a VM's KVM of the device's group, and takes that back. */
   readonly joinVm: (services: PciServices) => void;
   readonly leaveVm: (services: PciServices) => void;
@@ -85,13 +97,16 @@ export class AssignedFunction implements PciFunction {
     this.window = window;
     this.label = `${host.bdf} ${hexId(host.vendor)}:${hexId(host.device)}`;
     const hardware = device.snapshotConfig();
-    this.bars = barRequests(device.regions, resources, hardware);
-    this.#msixLayout = usableMsix(hardware, device, this.bars, (message) => this.#warnOnce(message));
+    const deviceBars = barRequests(device.regions, resources, hardware);
+    const romBytes = options.rom?.bytes;
+    this.bars = romBytes ? [...deviceBars, romRequest(romBytes)] : deviceBars;
+    this.#msixLayout = usableMsix(hardware, device, deviceBars, (message) => this.#warnOnce(message));
     window.setDevice(device.fd, device.regions[VFIO_PCI_REGION.CONFIG]!.fdOffset);
-    this.#maps = new BarMaps(native, device, this.bars, resources, warn);
+    this.#maps = new BarMaps(native, device, deviceBars, resources, warn);
     const { wc: modes, wcFacts: facts } = options;
     this.#wc = new WcReporter({ native, device, resources, maps: this.#maps, modes, facts });
-    for (const bar of this.bars) {
+    if (romBytes) this.#mapRom(romBytes);
+    for (const bar of deviceBars) {
       const region = { ...device.regions[bar.index]!, mmapAreas: this.#maps.areasOf(bar.index) };
       const areas = splitBar(bar, region, this.#msixLayout, native.pageSizeBytes);
       this.#areas.set(bar.index, this.#wc.areasFor(bar.index, areas));
@@ -103,6 +118,7 @@ export class AssignedFunction implements PciFunction {
         hardware,
         sizeBytes: device.configBytes,
         bars: this.bars,
+        ...(options.ids ? { ids: options.ids } : {}),
         // Even a device with a pin has no line when the kernel says so.
         intx: hardware[HEADER.INTERRUPT_PIN] !== 0 && device.irqs[VFIO_PCI_IRQ.INTX]!.count > 0,
         msiVectors: device.irqs[VFIO_PCI_IRQ.MSI]!.count,
@@ -126,7 +142,7 @@ export class AssignedFunction implements PciFunction {
   checkWriteCombining(): void {
     this.#wc.check(
       this.label,
-      this.bars,
+      this.bars.filter(({ index }) => index !== ROM_BAR),
       (bar) => this.#areas.get(bar) ?? [],
       (message) => this.#warnOnce(message),
     );
@@ -220,7 +236,7 @@ export class AssignedFunction implements PciFunction {
     const bars = this.bars.map((bar): BarReport => {
       const gpa = decoded.find(({ index }) => index === bar.index)?.gpa;
       const backed = this.#presentAreas(bar.index);
-      const wc = this.#wc.report(bar, backed, gpa);
+      const wc = bar.index === ROM_BAR ? undefined : this.#wc.report(bar, backed, gpa);
       const areas = backed.map(({ backing: _, ...area }) => area);
       return { ...bar, areas, ...(gpa === undefined ? {} : { gpa }), ...(wc ? { wc } : {}) };
     });
@@ -231,10 +247,13 @@ export class AssignedFunction implements PciFunction {
       msi: this.#registers.msi?.vectorCount,
       msix: this.#registers.msix?.vectorCount,
     };
+    const { rom, ids } = this.#options;
     return {
       label: this.label,
       ...(state ? { address: state.services.address } : {}),
+      ...(ids ? { ids } : {}),
       bars,
+      ...(rom ? { rom: rom.report } : {}),
       interrupts: { mode, available: available[mode] ?? 0, routed: state?.interrupts.routedCount ?? 0 },
       resets: [...this.#resets],
     };
@@ -274,6 +293,17 @@ export class AssignedFunction implements PciFunction {
   /** Another function gave up addresses: maps what was in its way. */
   retryBlocked(): void {
     if (this.#state?.mapping.isBlocked) this.#sync();
+  }
+
+  /** A copy in this process's memory, which the guest gets as a read-only slot. */
+  #mapRom(bytes: Uint8Array): void {
+    const { native } = this.#options;
+    const hva = native.mapAnonymous(bytes.length);
+    new Uint8Array(native.view(hva, bytes.length)).set(bytes);
+    this.#maps.add(ROM_BAR, hva, bytes.length);
+    this.#areas.set(ROM_BAR, [
+      { offset: 0, sizeBytes: bytes.length, mode: 'direct', why: 'read-only copy', backing: 'rom' },
+    ]);
   }
 
   /** The areas of a BAR; where the guest decodes it, as they are mapped at the moment. */

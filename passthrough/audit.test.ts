@@ -238,6 +238,16 @@ describe('inspect', () => {
     ]);
   });
 
+  test('the expansion ROM is told from sysfs alone, shadow copies as such', () => {
+    const kernel = new FakeKernel();
+    kernel.addPciDevice({ ...e1000e(), romBytes: 0x2_0000, romShadow: true });
+    kernel.addPciDevice(everything());
+    const rom = (bdf: string) => inspectDevice(kernel, bdf as HostBdf, { pageBytes: 4096 }).rom;
+    expect(rom('0000:03:00.0')).toEqual({ sizeBytes: 0x2_0000, isShadowed: true, isReadable: true });
+    expect(rom('0000:07:00.0')).toBeUndefined();
+    expect(kernel.calls('writeFile', 'open')).toEqual([]);
+  });
+
   test('an address without a device names near ones', () => {
     const kernel = new FakeKernel();
     kernel.addPciDevice(e1000e());

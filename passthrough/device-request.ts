@@ -1,7 +1,7 @@
 /** What a user wants of one assigned device beside its address. */
 import type { HostFiles } from '../native/types.ts';
 import { CausewayError } from '../vmm/base/errors.ts';
-import type { WcModes } from '../vmm/config/model.ts';
+import type { PciIds, RomConfig, WcModes } from '../vmm/config/model.ts';
 import { type ConfigGrant, parseGrants } from './config-space/grants.ts';
 import { grantsFor, readPermitFile } from './config-space/permit-file.ts';
 import { effectiveUser } from './host/process.ts';
@@ -16,6 +16,10 @@ export interface DeviceRequest {
   readonly configPermitForce?: boolean;
   /** Default: `auto` for every BAR. */
   readonly wc?: WcModes;
+  /** Default: off. */
+  readonly rom?: RomConfig;
+  /** What the guest sees in place of the device's own. */
+  readonly ids?: PciIds;
 }
 
 /**

@@ -12,6 +12,7 @@ import { normaliseBdf } from './host/bdf.ts';
 import { checkDevices, raiseMemlock } from './host/preconditions.ts';
 import { type HostDevice, readDevice, readResources } from './host/sysfs.ts';
 import { type DeviceEvent, watchDevice } from './interrupts/events.ts';
+import { loadRom, readRomFile } from './rom/rom.ts';
 import { type DmaBackend, type GroupedDevice, LegacyContainer } from './vfio/container.ts';
 import type { VfioDevice } from './vfio/device.ts';
 import { Resetter } from './vfio/reset.ts';
@@ -87,6 +88,7 @@ interface RequestedDevice extends GroupedDevice {
   readonly host: HostDevice;
   readonly request: DeviceRequest;
   readonly grants: readonly ConfigGrant[];
+  readonly romFile: Uint8Array | undefined;
 }
 
 class Session implements PassthroughSession {
@@ -109,7 +111,14 @@ class Session implements PassthroughSession {
     if (requests.length === 0) return;
     const grouped = requests.map((request): RequestedDevice => {
       const host = readDevice(native, request.bdf)!;
-      return { bdf: request.bdf, group: host.iommuGroup!, host, request, grants: grantsOf(native, request, host) };
+      return {
+        bdf: request.bdf,
+        group: host.iommuGroup!,
+        host,
+        request,
+        grants: grantsOf(native, request, host),
+        romFile: readRomFile(native, request.rom, request.bdf),
+      };
     });
     this.#backend = new LegacyContainer(native, grouped, warn);
     // Before any device is open: none can be a bus master before all RAM is mapped.
@@ -148,12 +157,14 @@ class Session implements PassthroughSession {
 
   #openDevice(grouped: RequestedDevice, backend: DmaBackend, resetter: Resetter): void {
     const { native, store, warn, onEvent } = this.#options;
-    const { host, request, grants } = grouped;
+    const { host, request, grants, romFile } = grouped;
     const device = backend.openDevice(grouped);
     this.#devices.push(device);
     const window = store.allocate();
     this.#windows.push(window);
     const file = backend.kvmFile(grouped);
+    const rom = loadRom(request.rom, romFile, { ...host, ...request.ids }, { files: native, device, facts: host });
+    for (const fault of rom?.report.faults ?? []) warn(`${grouped.bdf}: rom ${rom!.report.source}: ${fault}`);
     const fn = new AssignedFunction({
       native,
       host,
@@ -162,6 +173,8 @@ class Session implements PassthroughSession {
       window,
       resetter,
       ...(request.wc ? { wc: request.wc } : {}),
+      rom,
+      ...(request.ids ? { ids: request.ids } : {}),
       wcFacts: readWcFacts(native, this.#options.guestCpuid),
       joinVm: (services) => this.#join(services, file),
       leaveVm: (services) => this.#leave(services, file),

@@ -13,7 +13,17 @@ import { CAPABILITY_RULES, EXTENDED_CAPABILITY_RULES } from './config-space/perm
 import { readBinding } from './host/binding.ts';
 import { readPciNames } from './host/pci-names.ts';
 import { deviceNotFound } from './host/preconditions.ts';
-import { groupMembers, isBridge, PCI_DEVICES, readConfig, readDevice, readResources, readText } from './host/sysfs.ts';
+import {
+  groupMembers,
+  isBridge,
+  PCI_DEVICES,
+  RESOURCE,
+  readConfig,
+  readDevice,
+  readResources,
+  readRomResource,
+  readText,
+} from './host/sysfs.ts';
 import { blockingMembers } from './host/viability.ts';
 
 export interface InspectReport {
@@ -39,6 +49,8 @@ export interface InspectReport {
     /** Members on a host driver: they keep the group from being assigned. */
     readonly blocking: readonly HostBdf[];
   };
+  /** The expansion ROM as sysfs lists it; absent when there is none. */
+  readonly rom?: RomInspection;
   /** In the kernel's order of preference. */
   readonly resetMethods: readonly string[];
   /** Absent where the host has no nodes, or does not know. */
@@ -52,6 +64,15 @@ export interface InspectReport {
   readonly writeCombining: readonly (WriteCombining & { readonly bar: number })[];
   /** Only when asked for, and readable. */
   readonly config?: readonly ConfigRange[];
+}
+
+/** Whether its content is a ROM cannot be known without turning it on. */
+export interface RomInspection {
+  readonly sizeBytes: number;
+  /** Only a copy in RAM is there, made by the host's firmware. */
+  readonly isShadowed: boolean;
+  /** The kernel offers to read it. */
+  readonly isReadable: boolean;
 }
 
 export interface GroupMember {
@@ -110,6 +131,7 @@ export function inspectDevice(files: HostFiles, bdf: HostBdf, options: InspectOp
     ...given('driver', device.driver),
     ...given('driverOverride', readBinding(files, bdf).driverOverride || undefined),
     ...given('physicalFunction', device.physicalFunction),
+    ...given('rom', romOf(files, bdf)),
     ...given('group', device.iommuGroup === undefined ? undefined : groupOf(files, bdf, device.iommuGroup)),
     resetMethods: device.resetMethods,
     ...given('numaNode', numaNode >= 0 ? numaNode : undefined),
@@ -131,6 +153,16 @@ export function inspectDevice(files: HostFiles, bdf: HostBdf, options: InspectOp
           }),
         }
       : {}),
+  };
+}
+
+function romOf(files: HostFiles, bdf: HostBdf): RomInspection | undefined {
+  const resource = readRomResource(files, bdf);
+  if (!resource) return undefined;
+  return {
+    sizeBytes: resource.sizeBytes,
+    isShadowed: (resource.flags & RESOURCE.ROM_SHADOW) !== 0,
+    isReadable: files.exists(`${PCI_DEVICES}/${bdf}/rom`),
   };
 }
 

@@ -251,6 +251,7 @@ export class FakeDevice {
     let bytes = this.memory.get(index);
     if (bytes === undefined) {
       bytes = new Uint8Array(this.regionSize(index));
+      if (index === VFIO_PCI_REGION.ROM) bytes.set(this.spec.rom ?? []);
       this.memory.set(index, bytes);
     }
     return bytes;

@@ -103,6 +103,7 @@ export class FakePciBus {
     attribute('power/control', 'auto');
     files.addFile(`${path}/config`, () => config);
     files.addFile(`${path}/resource`, resourceText(spec));
+    if (spec.romBytes !== undefined) files.addFile(`${path}/rom`, '');
     files.addFile(
       `${path}/driver_override`,
       () => `${entry.override ?? '(null)'}\n`,
@@ -199,7 +200,9 @@ function up(path: string): string {
 function resourceText(spec: FakePciSpec): string {
   const lines = Array.from({ length: 7 }, (_, index) => {
     const bar = spec.bars?.[index];
-    if (index === 6 && spec.romBytes !== undefined) return [0xfe000000, spec.romBytes, 0x46200] as const;
+    if (index === 6 && spec.romBytes !== undefined) {
+      return [spec.romShadow ? 0xc0000 : 0xfe000000, spec.romBytes, 0x46200 | (spec.romShadow ? 2 : 0)] as const;
+    }
     if (bar === undefined || index > 5) return [0, 0, 0] as const;
     const memory = 0x40200 | (bar.prefetch ? 0x2000 : 0) | (bar.is64 ? 0x100000 : 0);
     return [bar.address ?? 0, bar.sizeBytes, bar.kind === 'io' ? 0x40101 : memory] as const;

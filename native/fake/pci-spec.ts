@@ -65,6 +65,10 @@ export interface FakePciSpec {
   readonly resetMethod?: string;
   readonly bars?: readonly (FakeBarSpec | undefined)[];
   readonly romBytes?: number;
+  /** Content of the ROM, from its start; default zeros. */
+  readonly rom?: Uint8Array;
+  /** The host's firmware keeps a copy in RAM. */
+  readonly romShadow?: boolean;
   /** 1 to 4 for INTA to INTD, 0 for none; default 1. */
   readonly interruptPin?: number;
   /** MSI messages, a power of two. */

@@ -10,7 +10,7 @@ import type { BarLocation, MsixLayout } from '../../vmm/pci/msix.ts';
 import type { Region } from '../vfio/regions.ts';
 
 /** What stands behind a part of a BAR. */
-export type Backing = 'device' | 'msix-table' | 'msix-pba';
+export type Backing = 'device' | 'msix-table' | 'msix-pba' | 'rom';
 
 /** A part of a BAR; `offset` is relative to it. */
 export interface BackedArea extends BarArea {

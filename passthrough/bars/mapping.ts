@@ -64,6 +64,11 @@ export class BarMaps {
     return (map.hva + (area.start - map.range.start)) as Hva;
   }
 
+  /** Memory of this process that stands behind a BAR; unmapped with the rest. */
+  add(bar: number, hva: Hva, sizeBytes: number): void {
+    this.#maps.push({ bar, range: { start: 0, size: sizeBytes }, hva });
+  }
+
   close(): void {
     for (const { hva } of this.#maps.splice(0)) this.#native.unmap(hva);
   }
@@ -127,7 +132,8 @@ export class Mapping {
    * that nobody announced: KVM then tells neither address nor slot. Returns how many slots there were.
    */
   trapDirect(): number {
-    const direct = this.pieces.filter(({ area }) => area.mode === 'direct');
+    // What is no memory of the device cannot have been revoked.
+    const direct = this.pieces.filter(({ area }) => area.mode === 'direct' && area.backing === 'device');
     for (const piece of direct) this.#remove(pieceKey(piece), piece);
     for (const { area, ...rest } of direct) {
       this.#addBar(rest.bar, [{ ...rest, area: { ...area, mode: 'trap', why: 'revoked' } }]);
@@ -170,7 +176,8 @@ export class Mapping {
       return;
     }
     const hva = this.#maps.hva(bar, { start: area.offset, size: area.sizeBytes });
-    this.#services.slots.add(gpa as Gpa, area.sizeBytes, hva);
+    // A guest's writes to a read-only slot are exits that find no trap: dropped.
+    this.#services.slots.add(gpa as Gpa, area.sizeBytes, hva, { readonly: area.backing === 'rom' });
   }
 
   #remove(key: string, { gpa, area, space }: Piece): void {

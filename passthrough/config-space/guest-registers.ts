@@ -3,11 +3,12 @@
  * is told through {@link RegisterEvents}; nothing here touches KVM or VFIO but the device's own config space.
  */
 import { readLe } from '../../vmm/base/bits.ts';
-import { BAR_COUNT, BAR0_OFFSET, BarRegisters } from '../../vmm/pci/bar-registers.ts';
+import type { PciIds } from '../../vmm/config/model.ts';
+import { BAR_COUNT, BAR0_OFFSET, BarRegisters, ROM_OFFSET } from '../../vmm/pci/bar-registers.ts';
 import { CAP, type Capability } from '../../vmm/pci/capabilities.ts';
 import { type ConfigDevice, ConfigSpace, type RegisterWrite } from '../../vmm/pci/config-space.ts';
 import type { ConfigWindow } from '../../vmm/pci/config-window.ts';
-import type { BarRequest } from '../../vmm/pci/function.ts';
+import { type BarRequest, ROM_BAR } from '../../vmm/pci/function.ts';
 import { Msi, msiControl } from '../../vmm/pci/msi.ts';
 import { Msix, type MsixLayout } from '../../vmm/pci/msix.ts';
 import type { ConfigGrant } from './grants.ts';
@@ -56,7 +57,18 @@ export interface RegisterOptions {
   /** Whether the function can be reset alone, so that FLR may be offered. */
   readonly canReset: boolean;
   readonly isPending: (vector: number) => boolean;
+  /** Shown in place of the hardware's. */
+  readonly ids?: PciIds;
 }
+
+/** Where each identifier stands in the header. */
+const ID_REGISTERS = {
+  vendor: [0x00, 2],
+  device: [0x02, 2],
+  revision: [0x08, 1],
+  subsystemVendor: [0x2c, 2],
+  subsystemDevice: [0x2e, 2],
+} as const satisfies Record<keyof PciIds, readonly [offset: number, width: number]>;
 
 export class GuestRegisters {
   readonly space: ConfigSpace;
@@ -83,6 +95,7 @@ export class GuestRegisters {
       msi: msiVectors > 0,
       msix: msix !== undefined,
     });
+    this.#showIds();
     this.#pm = this.#capability(CAP.PM);
     const msi = this.#capability(CAP.MSI);
     if (msi) {
@@ -153,6 +166,14 @@ export class GuestRegisters {
 
   #showBars(): void {
     for (let bar = 0; bar < BAR_COUNT; bar++) this.space.set(BAR0_OFFSET + 4 * bar, 4, this.bars.read(bar));
+    this.space.set(ROM_OFFSET, 4, this.bars.read(ROM_BAR));
+  }
+
+  #showIds(): void {
+    for (const [name, id] of Object.entries(this.#options.ids ?? {}) as [keyof PciIds, number][]) {
+      const [offset, width] = ID_REGISTERS[name];
+      this.space.set(offset, width, id);
+    }
   }
 
   #layOutMsix(offset: number, hardware: Uint8Array): void {
@@ -168,15 +189,16 @@ export class GuestRegisters {
     space.onWrite(HEADER.COMMAND, ({ before, after }) => {
       if ((before ^ after) & 0xffff) this.#events.decodeChanged();
     });
-    for (let bar = 0; bar < BAR_COUNT; bar++) {
-      const offset = BAR0_OFFSET + 4 * bar;
-      space.onWrite(offset, ({ before, raw, lanes }) => {
-        this.bars.write(bar, ((before & ~lanes) | (raw & lanes)) >>> 0);
-        const after = this.bars.read(bar);
-        space.set(offset, 4, after);
-        this.#events.decodeChanged();
-      });
-    }
+    for (let bar = 0; bar < BAR_COUNT; bar++) this.#handleBar(bar, BAR0_OFFSET + 4 * bar);
+    if (this.bars.requests.some(({ index }) => index === ROM_BAR)) this.#handleBar(ROM_BAR, ROM_OFFSET);
+  }
+
+  #handleBar(bar: number, offset: number): void {
+    this.space.onWrite(offset, ({ before, raw, lanes }) => {
+      this.bars.write(bar, ((before & ~lanes) | (raw & lanes)) >>> 0);
+      this.space.set(offset, 4, this.bars.read(bar));
+      this.#events.decodeChanged();
+    });
   }
 
   #handleCapabilities(): void {

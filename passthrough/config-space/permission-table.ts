@@ -102,7 +102,12 @@ export const HEADER_BY_CODE: readonly Pick<RegisterRule, 'name' | 'offset' | 'wi
     width: 4 as const,
     why: "emulated: size and kind are the hardware's, the address is the guest's own",
   })),
-  { name: 'expansion ROM', offset: 0x30, width: 4, why: 'no ROM is offered' },
+  {
+    name: 'expansion ROM',
+    offset: 0x30,
+    width: 4,
+    why: 'none, unless a ROM is asked for: then emulated as the BARs are, with its enable bit',
+  },
   { name: 'capability pointer', offset: HEADER.CAPABILITIES, width: 1, why: 'leads to the first capability shown' },
   { name: 'reserved', offset: 0x35, width: 1 },
   { name: 'reserved', offset: 0x36, width: 2 },
@@ -148,7 +153,13 @@ export const CAPABILITY_RULES: readonly CapabilityRule[] = [
     name: 'power management',
     body: 'closed',
     registers: [
-      { name: 'PMC', offset: 2, width: 2, keep: 0x07ff, why: 'no PME: nothing could deliver it to the guest' },
+      {
+        name: 'PMC',
+        offset: 2,
+        width: 2,
+        keep: 0x01ff,
+        why: 'no PME: nothing could deliver it to the guest; D0 and D3hot are the states there are',
+      },
       {
         name: 'PMCSR',
         offset: 4,

@@ -1,6 +1,6 @@
 /** Every bit of config space, written by a guest one way and the other: only what the table opens reaches the hardware. */
 import { expect, test } from 'vitest';
-import { capabilities } from '../../native/fake/pci-spec.ts';
+import { capabilities, type FakeVfioSpec } from '../../native/fake/pci-spec.ts';
 import { configFixture } from '../fixtures/config-text.ts';
 import { e1000e, everything, xhci } from '../fixtures/devices.ts';
 import { TestMachine } from '../fixtures/test-machine.ts';
@@ -89,4 +89,70 @@ test('vital product data can be read and not written', () => {
   expect(machine.warnings.at(-1)).toContain('refused');
   machine.fn.writeConfig(vpd + 2, 2, 0x0010);
   expect(writes()).toEqual([0x10n]);
+});
+
+/** A device with these bytes for its only capability, at 0x50. */
+function withCapability(bytes: readonly number[], vfio: FakeVfioSpec = {}): TestMachine {
+  const config = configFixture('edu');
+  config[0x34] = 0x50;
+  config.fill(0, 0x50, 0x60).set(bytes, 0x50);
+  const machine = new TestMachine([{ ...e1000e(), config, bars: [], vfio }]);
+  machine.boot();
+  return machine;
+}
+
+test('advanced features: the guest’s FLR resets the function, where the device and the kernel can', () => {
+  const resets = (machine: TestMachine): number =>
+    machine.fn.report().resets.filter(({ when }) => when === 'guest').length;
+  const both = withCapability([0x13, 0, 6, 0x03, 0, 0]);
+  both.command(7);
+  both.fn.writeConfig(0x54, 1, 1);
+  expect(resets(both)).toBe(1);
+  expect(both.readConfig(0x04, 2), 'registers are as after power-on').toBe(0);
+  expect(both.readConfig(0x54, 1), 'the bit reads 0').toBe(0);
+  // Without the pending bit the kernel does not reset; without a way to reset there is nothing to do it with.
+  for (const machine of [
+    withCapability([0x13, 0, 6, 0x02, 0, 0]),
+    withCapability([0x13, 0, 6, 0x03, 0, 0], { reset: false }),
+  ]) {
+    expect(machine.readConfig(0x53, 1), 'not offered').toBe(0);
+    machine.fn.writeConfig(0x54, 1, 1);
+    expect(resets(machine)).toBe(0);
+  }
+});
+
+test('power management offers D0 and D3hot only, and no PME', () => {
+  const machine = withCapability([0x01, 0, 0xff, 0xff, 0x08, 0x81]);
+  expect(machine.readConfig(0x52, 2) & 0xfe00, 'D1, D2 and PME').toBe(0);
+  expect(machine.readConfig(0x54, 2), 'no soft reset is kept').toBe(0x0008);
+  for (const state of [1, 2]) {
+    machine.fn.writeConfig(0x54, 2, state);
+    expect(machine.readConfig(0x54, 2) & 3).toBe(0);
+    expect(machine.device.config.powerState).toBe(0);
+  }
+});
+
+test('PCI Express: FLR is offered only where the kernel can reset the function', () => {
+  const machine = new TestMachine([{ ...everything(), vfio: { reset: false } }]);
+  machine.boot();
+  const express = machine.capability(0x10);
+  expect(machine.readConfig(express + 4, 4) & 0x1000_0000).toBe(0);
+  machine.fn.writeConfig(express + 8, 2, 0x8000);
+  expect(machine.fn.report().resets.filter(({ when }) => when === 'guest')).toEqual([]);
+  expect(machine.device.resets).not.toContain('flr');
+});
+
+test('identifiers are overridden one by one, survive resets, and cannot be written', () => {
+  const ids = { vendor: 0x1af4, device: 0x1041, subsystemVendor: 0x1af4, subsystemDevice: 0x1100, revision: 0x42 };
+  const machine = new TestMachine([everything()], undefined, { ids });
+  machine.boot();
+  const shown = (): number[] => [machine.readConfig(0, 4), machine.readConfig(8, 1), machine.readConfig(0x2c, 4)];
+  const wanted = [0x1041_1af4, 0x42, 0x1100_1af4];
+  expect(shown()).toEqual(wanted);
+  for (const at of [0, 8, 0x2c]) machine.fn.writeConfig(at, 4, 0xffff_ffff);
+  machine.fn.writeConfig(machine.capability(0x10) + 8, 2, 0x8000);
+  expect(shown()).toEqual(wanted);
+  expect(machine.readConfig(9, 1), 'the class is the device’s').toBe(machine.device.config.hardware[9]);
+  const one = new TestMachine([everything()], undefined, { ids: { subsystemDevice: 7 } });
+  expect([one.readConfig(0, 4), one.readConfig(0x2e, 2)]).toEqual([0x5678_1234, 7]);
 });

@@ -5,7 +5,9 @@ import { hasErrno } from '../../vmm/base/errors.ts';
 export const PCI_DEVICES = '/sys/bus/pci/devices';
 
 /** Flags in a line of sysfs `resource` (include/linux/ioport.h). */
-export const RESOURCE = { IO: 0x100, MEMORY: 0x200, PREFETCH: 0x2000, MEM_64: 0x10_0000 } as const;
+export const RESOURCE = { ROM_SHADOW: 0x2, IO: 0x100, MEMORY: 0x200, PREFETCH: 0x2000, MEM_64: 0x10_0000 } as const;
+/** Line of the expansion ROM in sysfs `resource`. */
+const ROM_LINE = 6;
 
 /** One BAR on the host. Addresses are host-physical. */
 export interface HostResource {
@@ -72,7 +74,17 @@ export function groupMembers(files: HostFiles, bdf: HostBdf): HostBdf[] {
 
 /** BAR0 to BAR5 of a function; size 0 where there is none. */
 export function readResources(files: HostFiles, bdf: HostBdf): HostResource[] {
-  const lines = (readText(files, `${PCI_DEVICES}/${bdf}/resource`) ?? '').split('\n').slice(0, 6);
+  return resourceLines(files, bdf).slice(0, ROM_LINE);
+}
+
+/** The expansion ROM, as the host's firmware placed it or keeps a copy of it; undefined when there is none. */
+export function readRomResource(files: HostFiles, bdf: HostBdf): HostResource | undefined {
+  const rom = resourceLines(files, bdf)[ROM_LINE];
+  return rom && rom.sizeBytes > 0 ? rom : undefined;
+}
+
+function resourceLines(files: HostFiles, bdf: HostBdf): HostResource[] {
+  const lines = (readText(files, `${PCI_DEVICES}/${bdf}/resource`) ?? '').split('\n');
   return lines.map((line) => {
     const [start = 0, end = 0, flags = 0] = line.trim().split(/\s+/).map(Number);
     return { start, sizeBytes: end > start ? end - start + 1 : 0, flags };

@@ -208,6 +208,19 @@ export interface DeviceConfig {
   readonly configPermitForce?: boolean | undefined;
   /** Write-combining. Default: AUTO for every BAR. */
   readonly wc?: WcModes | undefined;
+  /** The expansion ROM that the guest gets: "off", "host" or "file:PATH". Default: off. */
+  readonly rom?: string | undefined;
+  /** Identifiers that the guest sees in place of the device's own. */
+  readonly ids?: PciIds | undefined;
+}
+
+/** Identifiers of a function: 16 bits each, the revision 8. What is left out is the device's own. */
+export interface PciIds {
+  readonly vendor?: number | undefined;
+  readonly device?: number | undefined;
+  readonly subsystemVendor?: number | undefined;
+  readonly subsystemDevice?: number | undefined;
+  readonly revision?: number | undefined;
 }
 
 /** Grants as lines "<offset> <readbits> <writebits> [wo]", all hexadecimal. */
@@ -305,6 +318,24 @@ export interface FunctionReport {
   readonly interrupts?: InterruptReport | undefined;
   /** Resets that were done, oldest first. */
   readonly resets: readonly ResetReport[];
+  /** Present where an expansion ROM was asked for. */
+  readonly rom?: RomReport | undefined;
+  /** Identifiers that the guest sees in place of the device's own. */
+  readonly ids?: PciIds | undefined;
+}
+
+/** The expansion ROM of a function, as it was found when the device was opened. */
+export interface RomReport {
+  /** "host", or "file:PATH". */
+  readonly source: string;
+  /** Bytes of the ROM; 0 when there is none to be had. */
+  readonly sizeBytes: bigint;
+  /** Whether the guest has it. */
+  readonly offered: boolean;
+  /** The images in it, for people: "x86 8086:10d3, 64 KiB". */
+  readonly images: readonly string[];
+  /** What is wrong with it, for people. */
+  readonly faults: readonly string[];
 }
 
 /** The guest's address of a function; never the host's. */
@@ -315,7 +346,7 @@ export interface GuestBdf {
 }
 
 export interface BarReport {
-  /** 0 to 5; a 64-bit BAR has the index of its lower half. */
+  /** 0 to 5; a 64-bit BAR has the index of its lower half. 6: the expansion ROM. */
   readonly index: number;
   readonly sizeBytes: bigint;
   readonly kind: BarKind;
@@ -452,6 +483,7 @@ export interface MessageTypes {
   EventsDropped: EventsDropped;
   VmConfig: VmConfig;
   DeviceConfig: DeviceConfig;
+  PciIds: PciIds;
   GrantLines: GrantLines;
   WcModes: WcModes;
   BarWcMode: BarWcMode;
@@ -465,6 +497,7 @@ export interface MessageTypes {
   VmExitStopped: VmExitStopped;
   ExitCounters: ExitCounters;
   FunctionReport: FunctionReport;
+  RomReport: RomReport;
   GuestBdf: GuestBdf;
   BarReport: BarReport;
   WriteCombining: WriteCombining;
@@ -521,7 +554,8 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   Exited: new Map([[1, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}]]),
   EventsDropped: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
   VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}], [12, {"name":"channel","kind":"bool","presence":"optional"}]]),
-  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}]]),
+  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}]]),
+  PciIds: new Map([[1, {"name":"vendor","kind":"uint32","presence":"optional"}], [2, {"name":"device","kind":"uint32","presence":"optional"}], [3, {"name":"subsystemVendor","kind":"uint32","presence":"optional"}], [4, {"name":"subsystemDevice","kind":"uint32","presence":"optional"}], [5, {"name":"revision","kind":"uint32","presence":"optional"}]]),
   GrantLines: new Map([[1, {"name":"lines","kind":"string","presence":"list"}]]),
   WcModes: new Map([[1, {"name":"default","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"bars","kind":"message","type":"BarWcMode","presence":"list"}]]),
   BarWcMode: new Map([[1, {"name":"bar","kind":"uint32","presence":"plain"}], [2, {"name":"mode","kind":"enum","type":"WcMode","presence":"plain"}]]),
@@ -534,7 +568,8 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   VmExitCrash: new Map([[1, {"name":"detail","kind":"string","presence":"plain"}]]),
   VmExitStopped: new Map([]),
   ExitCounters: new Map([[1, {"name":"port","kind":"uint64","presence":"plain"}], [2, {"name":"console","kind":"uint64","presence":"plain"}], [3, {"name":"mmio","kind":"uint64","presence":"plain"}], [4, {"name":"config","kind":"uint64","presence":"plain"}], [5, {"name":"kick","kind":"uint64","presence":"plain"}], [6, {"name":"other","kind":"uint64","presence":"plain"}], [7, {"name":"total","kind":"uint64","presence":"plain"}]]),
-  FunctionReport: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"address","kind":"message","type":"GuestBdf","presence":"optional"}], [3, {"name":"bars","kind":"message","type":"BarReport","presence":"list"}], [4, {"name":"interrupts","kind":"message","type":"InterruptReport","presence":"optional"}], [5, {"name":"resets","kind":"message","type":"ResetReport","presence":"list"}]]),
+  FunctionReport: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"address","kind":"message","type":"GuestBdf","presence":"optional"}], [3, {"name":"bars","kind":"message","type":"BarReport","presence":"list"}], [4, {"name":"interrupts","kind":"message","type":"InterruptReport","presence":"optional"}], [5, {"name":"resets","kind":"message","type":"ResetReport","presence":"list"}], [20, {"name":"rom","kind":"message","type":"RomReport","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}]]),
+  RomReport: new Map([[1, {"name":"source","kind":"string","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"offered","kind":"bool","presence":"plain"}], [4, {"name":"images","kind":"string","presence":"list"}], [5, {"name":"faults","kind":"string","presence":"list"}]]),
   GuestBdf: new Map([[1, {"name":"bus","kind":"uint32","presence":"plain"}], [2, {"name":"device","kind":"uint32","presence":"plain"}], [3, {"name":"function","kind":"uint32","presence":"plain"}]]),
   BarReport: new Map([[1, {"name":"index","kind":"uint32","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"kind","kind":"enum","type":"BarKind","presence":"plain"}], [4, {"name":"is64","kind":"bool","presence":"plain"}], [5, {"name":"prefetchable","kind":"bool","presence":"plain"}], [6, {"name":"gpa","kind":"uint64","presence":"optional"}], [7, {"name":"areas","kind":"message","type":"BarArea","presence":"list"}], [8, {"name":"wc","kind":"message","type":"WriteCombining","presence":"optional"}]]),
   WriteCombining: new Map([[1, {"name":"mode","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"guestWc","kind":"string","presence":"plain"}], [3, {"name":"areas","kind":"message","type":"WcArea","presence":"list"}], [4, {"name":"guestWcAdvertised","kind":"bool","presence":"plain"}], [5, {"name":"hostType","kind":"string","presence":"plain"}], [6, {"name":"hostWc","kind":"string","presence":"optional"}], [7, {"name":"evidence","kind":"string","presence":"list"}], [8, {"name":"largestPageBytes","kind":"uint64","presence":"optional"}]]),

@@ -20,6 +20,36 @@ test('settings of a device are kept, modes of write-combining are completed', ()
   expect(devices('01:00.0')).toEqual([{ bdf: '0000:01:00.0' }]);
 });
 
+test('a ROM and identifiers are kept, identifiers as numbers', () => {
+  expect(devices({ bdf: '01:00.0', rom: 'file:/roms/nic.rom', ids: { vendor: '0x8086', revision: 3 } })).toEqual([
+    { bdf: '0000:01:00.0', rom: 'file:/roms/nic.rom', ids: { vendor: 0x8086, revision: 3 } },
+  ]);
+  expect(devices({ bdf: '01:00.0', ids: {} })).toEqual([{ bdf: '0000:01:00.0' }]);
+  const faulty = { bdf: '01:00.0', rom: 'file:', ids: { vendor: 0, device: -1, revision: 256, class: 1 } };
+  try {
+    devices(faulty);
+    expect.unreachable();
+  } catch (error) {
+    if (!isCausewayError(error)) throw error;
+    expect(error.issues?.map(({ path }) => path).sort()).toEqual([
+      'devices[0].ids.class',
+      'devices[0].ids.device',
+      'devices[0].ids.revision',
+      'devices[0].ids.vendor',
+      'devices[0].rom',
+    ]);
+  }
+});
+
+test('settings of one device follow its address on the command line', async () => {
+  expect(await runConfig({ kernel: 'k', device: ['01:00.0,rom=host,wc=deny', '02:00.0'] })).toMatchObject({
+    devices: [{ bdf: '01:00.0', rom: 'host', wc: 'deny' }, '02:00.0'],
+  });
+  await expect(runConfig({ kernel: 'k', device: ['01:00.0,rum=host,wc'] })).rejects.toThrow(
+    /no "rum" \(did you mean "rom"\?\)[\s\S]*"wc" needs a value/,
+  );
+});
+
 test('every fault of them is told with its path', () => {
   try {
     devices({ bdf: '01:00.0', configPermit: 4, configPermitForce: 1, wc: { 6: 'auto', 2: 'fast', default: 'no' } });

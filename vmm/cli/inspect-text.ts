@@ -30,10 +30,17 @@ function identity(report: InspectReport): string[] {
     `  ids       ${ids}, class ${classCode.toString(16).padStart(6, '0')}${className ? ` (${className})` : ''}`,
     `  driver    ${report.driver ?? 'none'}${override}`,
     ...(report.physicalFunction ? [`  VF of     ${report.physicalFunction}`] : []),
+    ...(report.rom ? [`  ROM       ${describeRom(report.rom)}`] : []),
     `  reset     ${report.resetMethods.join(', ') || 'the kernel knows no way'}`,
     `  NUMA node ${report.numaNode ?? 'none'}`,
     ...(report.powerState ? [`  power     ${report.powerState}`] : []),
   ];
+}
+
+function describeRom({ sizeBytes, isShadowed, isReadable }: NonNullable<InspectReport['rom']>): string {
+  const kind = isShadowed ? ', only the copy in RAM that firmware made' : '';
+  const access = isReadable ? 'given to the guest with rom "host"' : 'not offered by the kernel: use rom "file:PATH"';
+  return `${formatSize(sizeBytes)}${kind}; ${access}`;
 }
 
 function group({ bdf, group: found }: InspectReport): string[] {

@@ -1,4 +1,5 @@
 /** The options of `causeway run`, and the configuration that they and a file make together. */
+import { didYouMean } from '../config/issues.ts';
 import { loadVmConfig } from '../config/load.ts';
 import { type OptionTable, type OptionValues, parseOptions, usageError } from './arguments.ts';
 
@@ -15,8 +16,8 @@ export const RUN_OPTIONS = {
   cpus: { type: 'whole', value: 'N', help: 'vCPUs, 1 to 64 (1)' },
   device: {
     type: 'list',
-    value: 'BDF',
-    help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable',
+    value: 'BDF[,KEY=VALUE...]',
+    help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable. Keys: rom (off, host, file:PATH), wc',
   },
   'config-permit': {
     type: 'text',
@@ -69,7 +70,10 @@ export async function runConfig(options: RunOptions): Promise<unknown> {
     cmdline: options.cmdline,
     memory: options.memory,
     cpus: options.cpus,
-    devices: withDeviceOptions(options.device ?? ('devices' in file ? file.devices : undefined), options),
+    devices: withDeviceOptions(
+      options.device?.map(parseDeviceOption) ?? ('devices' in file ? file.devices : undefined),
+      options,
+    ),
     hugePages: options['huge-pages'],
     rebootLimit: options['reboot-limit'],
     unpackKernel: options['no-unpack'] ? false : undefined,
@@ -78,11 +82,41 @@ export async function runConfig(options: RunOptions): Promise<unknown> {
   return { ...file, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
 }
 
+/** Keys of `--device`, with the fields that they set. */
+const DEVICE_OPTIONS: Readonly<Record<string, (value: string) => object>> = {
+  rom: (rom) => ({ rom }),
+  wc: (wc) => ({ wc }),
+};
+
+/**
+ * `BDF` as it is, `BDF,KEY=VALUE,…` as an object; values are checked with the rest of the configuration.
+ * @throws CausewayError USAGE for a key that is not known
+ */
+function parseDeviceOption(text: string): unknown {
+  const [bdf, ...pairs] = text.split(',');
+  if (pairs.length === 0) return text;
+  const faults: string[] = [];
+  const settings = pairs.map((pair) => {
+    const [, key = pair, value] = /^([^=]*)=(.*)$/.exec(pair) ?? [];
+    const known = Object.hasOwn(DEVICE_OPTIONS, key) ? DEVICE_OPTIONS[key] : undefined;
+    if (known && value !== undefined) return known(value);
+    const names = Object.keys(DEVICE_OPTIONS);
+    faults.push(
+      known
+        ? `--device ${bdf}: "${key}" needs a value`
+        : `--device ${bdf}: there is no "${key}"${didYouMean(key, names)}`,
+    );
+    return {};
+  });
+  if (faults.length > 0) throw usageError('run', faults);
+  return Object.assign({ bdf }, ...settings);
+}
+
 /** Options that hold for every device, laid over what each has of its own. */
 function withDeviceOptions(devices: unknown, options: RunOptions): unknown {
   const given = { configPermit: options['config-permit'], wc: options.wc };
   const settings = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  if (Object.keys(settings).length === 0) return options.device;
+  if (Object.keys(settings).length === 0) return options.device ? devices : undefined;
   if (!Array.isArray(devices) || devices.length === 0) {
     const names = ['config-permit', 'wc'].filter((name) => name in options).map((name) => `--${name}`);
     throw usageError('run', [`${names.join(' and ')} needs a device: --device BDF`]);

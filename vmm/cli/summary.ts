@@ -1,7 +1,14 @@
 /** What a run was and cost, for people. */
 import { formatSize, hex } from '../base/units.ts';
 import type { ExitCounters, VmExit, VmReport } from '../control/vm.ts';
-import type { BarArea, BarReport, FunctionReport, GuestBdf } from '../pci/function.ts';
+import {
+  type BarArea,
+  type BarReport,
+  type FunctionReport,
+  type GuestBdf,
+  ROM_BAR,
+  type RomReport,
+} from '../pci/function.ts';
 
 /** One line on how the run ended. */
 export function describeExit(exit: VmExit): string {
@@ -39,10 +46,13 @@ function describeDevice(device: FunctionReport): string[] {
   const names = { none: 'no interrupt in use', intx: 'INTx', msi: 'MSI', msix: 'MSI-X' };
   const vectors = mode === 'msi' || mode === 'msix' ? `, ${routed} of ${count(available, 'vector')} routed` : '';
   const where = device.address ? ` at guest ${formatGuestBdf(device.address)}` : '';
+  const ids = Object.entries(device.ids ?? {}).map(([name, id]) => `${name} ${hex(id)}`);
   const resets = device.resets.map(({ when, method, ok }) => `${when} ${method}${ok ? '' : ' FAILED'}`);
   return [
     `${device.label}${where}: ${names[mode]}${vectors}`,
+    ...(ids.length > 0 ? [`  shown to the guest as ${ids.join(', ')}`] : []),
     ...device.bars.map((bar) => `  ${describeBar(bar)}`),
+    ...(device.rom ? [`  ROM: ${describeRom(device.rom)}`] : []),
     ...(resets.length > 0 ? [`  resets: ${resets.join(', ')}`] : []),
   ];
 }
@@ -51,7 +61,13 @@ function describeBar(bar: BarReport): string {
   const kind =
     bar.kind === 'port' ? 'ports' : `${bar.is64 ? '64' : '32'}-bit${bar.prefetchable ? ' prefetchable' : ''}`;
   const where = bar.gpa === undefined ? '' : ` at ${hex(bar.gpa)}`;
-  return `BAR ${bar.index}: ${formatSize(bar.sizeBytes)} ${kind}${where}: ${describeAreas(bar)}${describeWc(bar)}`;
+  const name = bar.index === ROM_BAR ? 'ROM BAR' : `BAR ${bar.index}`;
+  return `${name}: ${formatSize(bar.sizeBytes)} ${kind}${where}: ${describeAreas(bar)}${describeWc(bar)}`;
+}
+
+function describeRom({ source, offered, sizeBytes, images, faults }: RomReport): string {
+  const what = offered ? `${formatSize(sizeBytes)} from ${source}` : `none (${source})`;
+  return [what, ...images, ...faults].join('; ');
 }
 
 /** Only where it can matter: the guest's drivers ask for it on prefetchable BARs, or the user asked. */

@@ -1,7 +1,7 @@
 /** What may be set for an assigned device beside its address. */
-import { describe, type Fields, isObject } from './fields.ts';
+import { checkKeys, describe, type Fields, isObject } from './fields.ts';
 import type { IssueList } from './issues.ts';
-import type { DeviceConfig, NormalDeviceConfig, WcMode, WcModes } from './model.ts';
+import type { DeviceConfig, NormalDeviceConfig, PciIds, RomConfig, WcMode, WcModes } from './model.ts';
 
 /** `satisfies` keeps the list complete: a field added to the model must be added here. */
 export const DEVICE_KEYS: readonly string[] = Object.keys({
@@ -9,20 +9,34 @@ export const DEVICE_KEYS: readonly string[] = Object.keys({
   configPermit: 0,
   configPermitForce: 0,
   wc: 0,
+  rom: 0,
+  ids: 0,
 } satisfies Record<keyof DeviceConfig, 0>);
 
 export const WC_MODES: readonly WcMode[] = ['auto', 'require', 'deny', 'host'];
+
+/** Largest value of each identifier. */
+export const ID_LIMITS: Readonly<Record<keyof PciIds, number>> = {
+  vendor: 0xffff,
+  device: 0xffff,
+  subsystemVendor: 0xffff,
+  subsystemDevice: 0xffff,
+  revision: 0xff,
+};
 
 type Settings = Omit<NormalDeviceConfig, 'bdf'>;
 
 /** What was given is checked and kept; what was not stays away. */
 export function readDeviceSettings(entry: Fields, path: string, issues: IssueList): Settings {
-  const { configPermit, configPermitForce, wc } = entry;
+  const { configPermit, configPermitForce, wc, rom, ids } = entry;
   const modes = wc === undefined ? undefined : readWc(wc, `${path}.wc`, issues);
   if (configPermitForce !== undefined && typeof configPermitForce !== 'boolean') {
     issues.add(`${path}.configPermitForce`, `must be true or false, not ${describe(configPermitForce)}`);
   }
+  const guestIds = ids === undefined ? undefined : readIds(ids, `${path}.ids`, issues);
   return {
+    ...(isRom(rom, `${path}.rom`, issues) ? { rom } : {}),
+    ...(guestIds && Object.keys(guestIds).length > 0 ? { ids: guestIds } : {}),
     ...(isPermit(configPermit, `${path}.configPermit`, issues) ? { configPermit } : {}),
     ...(typeof configPermitForce === 'boolean' ? { configPermitForce } : {}),
     ...(modes ? { wc: modes } : {}),
@@ -35,6 +49,32 @@ function isPermit(value: unknown, path: string, issues: IssueList): value is str
   if (Array.isArray(value) && value.every((line) => typeof line === 'string')) return true;
   issues.add(path, `must be a path or a list of lines, not ${describe(value)}`);
   return false;
+}
+
+function isRom(value: unknown, path: string, issues: IssueList): value is RomConfig {
+  if (value === undefined) return false;
+  if (value === 'off' || value === 'host') return true;
+  if (typeof value === 'string' && /^file:[^\0]+$/.test(value)) return true;
+  issues.add(path, `must be "off", "host" or "file:PATH", not ${describe(value)}`);
+  return false;
+}
+
+function readIds(value: unknown, path: string, issues: IssueList): PciIds | undefined {
+  if (!isObject(value)) return issues.add(path, `must be an object, not ${describe(value)}`);
+  checkKeys(value, Object.keys(ID_LIMITS), path, issues);
+  const ids: Partial<Record<keyof PciIds, number>> = {};
+  for (const [key, limit] of Object.entries(ID_LIMITS) as [keyof PciIds, number][]) {
+    const given = value[key];
+    if (given === undefined) continue;
+    const id = typeof given === 'string' && /^0x[0-9a-f]+$/i.test(given) ? Number(given) : given;
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > limit) {
+      issues.add(`${path}.${key}`, `must be a number from 0 to 0x${limit.toString(16)}, not ${describe(given)}`);
+    } else if (key === 'vendor' && (id === 0 || id === limit)) {
+      // Guests take both for an empty slot.
+      issues.add(`${path}.vendor`, 'must not be 0 or 0xffff: the guest would see no device');
+    } else ids[key] = id;
+  }
+  return ids;
 }
 
 function readWc(value: unknown, path: string, issues: IssueList): WcModes | undefined {

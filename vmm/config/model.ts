@@ -16,6 +16,25 @@ export interface DeviceConfig {
   readonly configPermitForce?: boolean;
   /** Write-combining: one mode for all BARs, or modes by BAR number with a `default`. */
   readonly wc?: WcMode | WcModesConfig;
+  /** The expansion ROM that the guest gets. Default: none. */
+  readonly rom?: RomConfig;
+  /** Identifiers that the guest sees in place of the device's own: numbers, or texts like `0x8086`. */
+  readonly ids?: Readonly<Partial<Record<keyof PciIds, number | string>>>;
+}
+
+/**
+ * `off`: none. `host`: a copy of the device's own, read when it is opened; left out with a warning where the host has none
+ * that is valid. `file:PATH`: that file, which must be a PCI expansion ROM.
+ */
+export type RomConfig = 'off' | 'host' | `file:${string}`;
+
+/** Identifiers of a function (PCI 3.0 §6.2.1, §6.2.4). 16 bits, the revision 8. What is left out is the device's own. */
+export interface PciIds {
+  readonly vendor?: number;
+  readonly device?: number;
+  readonly subsystemVendor?: number;
+  readonly subsystemDevice?: number;
+  readonly revision?: number;
 }
 
 /**
@@ -43,6 +62,8 @@ export interface NormalDeviceConfig {
   readonly configPermit?: string | readonly string[];
   readonly configPermitForce?: boolean;
   readonly wc?: WcModes;
+  readonly rom?: RomConfig;
+  readonly ids?: PciIds;
 }
 
 export interface VmConfig {

@@ -18,6 +18,20 @@ const device = fc.record(
       ),
     configPermit: fc.oneof(text, fc.array(text, { maxLength: 3 })),
     configPermitForce: fc.boolean(),
+    rom: fc.oneof(
+      fc.constantFrom('off', 'host'),
+      text.map((path) => `file:${path}`),
+    ),
+    ids: fc.record(
+      {
+        vendor: fc.integer({ min: 1, max: 0xfffe }),
+        device: fc.nat(0xffff),
+        subsystemVendor: fc.nat(0xffff),
+        subsystemDevice: fc.nat(0xffff).map((id) => `0x${id.toString(16)}`),
+        revision: fc.nat(0xff),
+      },
+      { requiredKeys: [] },
+    ),
     wc: fc.oneof(wc, fc.record({ default: wc, 0: wc, 5: wc }, { requiredKeys: [] })),
   },
   { requiredKeys: ['bdf'] },

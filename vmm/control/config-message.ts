@@ -6,10 +6,12 @@ import type {
   DeviceConfig,
   NormalDeviceConfig,
   NormalVmConfig,
+  RomConfig,
   VmConfig,
   WcMode,
   WcModesConfig,
 } from '../config/model.ts';
+import { given } from './wire-values.ts';
 
 type ConfigMessage = MessageTypes['VmConfig'];
 type DeviceMessage = MessageTypes['DeviceConfig'];
@@ -62,9 +64,11 @@ export function vmConfigFromMessage(message: ConfigMessage): VmConfig {
   ) as typeof config as VmConfig;
 }
 
-function deviceToMessage({ bdf, configPermit, configPermitForce, wc }: NormalDeviceConfig): DeviceMessage {
+function deviceToMessage({ bdf, configPermit, configPermitForce, wc, rom, ids }: NormalDeviceConfig): DeviceMessage {
   return {
     bdf,
+    rom,
+    ids,
     ...permitToMessage(configPermit),
     configPermitForce,
     wc: wc && {
@@ -74,10 +78,13 @@ function deviceToMessage({ bdf, configPermit, configPermitForce, wc }: NormalDev
   };
 }
 
-function deviceFromMessage({ bdf, configPermitForce, wc, ...permit }: DeviceMessage): DeviceConfig {
+function deviceFromMessage({ bdf, configPermitForce, wc, rom, ids, ...permit }: DeviceMessage): DeviceConfig {
   const configPermit = permitFromMessage(permit);
   return {
     bdf,
+    // What is no ROM setting is told by the check that follows.
+    ...(rom === undefined ? {} : { rom: rom as RomConfig }),
+    ...(ids === undefined ? {} : { ids: given(ids) }),
     ...(configPermit === undefined ? {} : { configPermit }),
     ...(configPermitForce === undefined ? {} : { configPermitForce }),
     ...(wc === undefined ? {} : { wc: wcFromMessage(wc) }),

@@ -5,6 +5,14 @@ import { functionFromMessage, functionToMessage } from './function-message.ts';
 
 const report: FunctionReport = {
   label: '0000:01:00.0 8086:10d3',
+  ids: { vendor: 0x1234, revision: 0 },
+  rom: {
+    source: 'file:/roms/nic.rom',
+    sizeBytes: 65536,
+    offered: true,
+    images: ['x86 8086:10d3, 64 KiB'],
+    faults: ['its checksum is wrong'],
+  },
   address: { bus: 0, device: 1, function: 0 },
   bars: [
     {

@@ -1,7 +1,7 @@
 /** The report on an assigned function as a message and back. A field added to the report does not compile until it is here. */
 import type { MessageTypes } from '../../proto/index.ts';
 import type { BarArea, BarReport, FunctionReport, WriteCombining } from '../pci/function.ts';
-import { table, toNumber } from './wire-values.ts';
+import { given, table, toNumber } from './wire-values.ts';
 
 type Message<Name extends keyof MessageTypes> = MessageTypes[Name];
 
@@ -33,11 +33,13 @@ const WC_MODE = table<WriteCombining['mode'], Message<'WriteCombining'>['mode']>
 });
 
 export function functionToMessage(report: FunctionReport): Message<'FunctionReport'> {
-  const { label, address, bars, interrupts, resets, ...rest } = report;
+  const { label, address, bars, interrupts, resets, rom, ids, ...rest } = report;
   rest satisfies Record<string, never>;
   return {
     label,
     address,
+    ids,
+    rom: rom && { ...rom, sizeBytes: BigInt(rom.sizeBytes) },
     interrupts: { ...interrupts, mode: INTERRUPT_MODE.to(interrupts.mode) },
     bars: bars.map(barToMessage),
     resets: resets.map((reset) => ({ ...reset, when: OCCASION.to(reset.when) })),
@@ -45,10 +47,12 @@ export function functionToMessage(report: FunctionReport): Message<'FunctionRepo
 }
 
 export function functionFromMessage(message: Message<'FunctionReport'>): FunctionReport {
-  const { label, address, bars, interrupts, resets } = message;
+  const { label, address, bars, interrupts, resets, rom, ids } = message;
   return {
     label,
     ...(address === undefined ? {} : { address }),
+    ...(ids === undefined ? {} : { ids: given(ids) }),
+    ...(rom === undefined ? {} : { rom: { ...rom, sizeBytes: toNumber(rom.sizeBytes) } }),
     interrupts: interrupts
       ? { ...interrupts, mode: INTERRUPT_MODE.from(interrupts.mode) }
       : { mode: 'none', available: 0, routed: 0 },

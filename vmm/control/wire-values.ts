@@ -7,6 +7,12 @@ export function toNumber(value: bigint): number {
   throw new CausewayError('INTERNAL', `${value} is beyond 2^53, the largest number that is handled exactly`);
 }
 
+/** The fields that were not left out. */
+export function given<T extends object>(fields: T): { [K in keyof T]: NonNullable<T[K]> } {
+  const present = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(present) as { [K in keyof T]: NonNullable<T[K]> };
+}
+
 /** One enum, both ways. */
 export interface Table<Model, Wire> {
   to(value: Model): Wire;

@@ -4,17 +4,21 @@
  */
 import { high32, join32, low32 } from '../base/bits.ts';
 import { contains, overlaps, type Range } from '../base/ranges.ts';
-import type { BarRequest } from './function.ts';
+import { type BarRequest, ROM_BAR } from './function.ts';
 
 export const BAR_COUNT = 6;
 /** Config offset of BAR0. */
 export const BAR0_OFFSET = 0x10;
+/** Config offset of the expansion ROM's base address (PCI 3.0 §6.2.5.2). */
+export const ROM_OFFSET = 0x30;
 
 const PORT_SPACE = 0x1;
 const MEMORY_64 = 0x4;
 const PREFETCHABLE = 0x8;
 const MEMORY_FLAGS_MASK = 0xf;
 const PORT_FLAGS_MASK = 0x3;
+const ROM_ENABLE = 0x1;
+const ROM_FLAGS_MASK = 0x7ff;
 
 export interface DecodedBar {
   readonly index: number;
@@ -35,13 +39,14 @@ export interface DecodeState {
   readonly portWindow: Range;
 }
 
-/** The six registers of one function. */
+/** The six registers of one function, and that of its expansion ROM where it has one. */
 export class BarRegisters {
   readonly requests: readonly BarRequest[];
   /** Address bits as written, flags excluded; index by register. */
-  readonly #address = new Uint32Array(BAR_COUNT);
+  readonly #address = new Uint32Array(BAR_COUNT + 1);
   /** The guest wrote all ones to size the BAR and has not written an address since. */
   readonly #probed = new Set<number>();
+  #romEnabled = false;
 
   constructor(requests: readonly BarRequest[]) {
     this.requests = requests;
@@ -50,6 +55,7 @@ export class BarRegisters {
   /** The register's dword. Unimplemented ones read 0. */
   read(register: number): number {
     const low = this.requests.find((request) => request.index === register);
+    if (register === ROM_BAR) return low ? (this.#address[register]! | (this.#romEnabled ? ROM_ENABLE : 0)) >>> 0 : 0;
     if (low) return (this.#address[register]! | flagsOf(low)) >>> 0;
     return this.#upperOf(register) ? this.#address[register]! : 0;
   }
@@ -58,7 +64,8 @@ export class BarRegisters {
   write(register: number, value: number): void {
     const low = this.requests.find((request) => request.index === register);
     if (low) {
-      const flagBits = low.kind === 'port' ? PORT_FLAGS_MASK : MEMORY_FLAGS_MASK;
+      const flagBits = flagBitsOf(low);
+      if (register === ROM_BAR) this.#romEnabled = (value & ROM_ENABLE) !== 0;
       const mask = sizeMask(low.sizeBytes) & ~flagBits;
       this.#address[register] = value & mask;
       // All ones, with or without the type bits kept, where an aligned address would have zeros.
@@ -67,7 +74,7 @@ export class BarRegisters {
       else this.#probed.delete(register);
       return;
     }
-    const upper = this.#upperOf(register);
+    const upper = register < BAR_COUNT ? this.#upperOf(register) : undefined;
     if (upper) this.#address[register] = value & upperSizeMask(upper.sizeBytes);
   }
 
@@ -88,8 +95,14 @@ export class BarRegisters {
     if (request.is64) this.write(index + 1, high32(address));
   }
 
+  /** Whether the guest lets the expansion ROM be decoded, beside COMMAND.MEM. */
+  get romEnabled(): boolean {
+    return this.#romEnabled;
+  }
+
   /** All addresses 0, as after a reset. */
   reset(): void {
+    this.#romEnabled = false;
     this.#address.fill(0);
     this.#probed.clear();
   }
@@ -109,6 +122,7 @@ export function decodeBars(registers: BarRegisters, state: DecodeState): Decoded
   if (!state.powered) return decoded;
   for (const { index, kind, sizeBytes } of registers.requests) {
     if (!(kind === 'port' ? state.portDecode : state.memoryDecode)) continue;
+    if (index === ROM_BAR && !registers.romEnabled) continue;
     const gpa = registers.address(index);
     // Beyond 2^53 a JS number is not exact, and beyond every window.
     if (gpa === undefined || gpa === 0 || !Number.isSafeInteger(gpa + sizeBytes)) continue;
@@ -123,6 +137,11 @@ export function decodeBars(registers: BarRegisters, state: DecodeState): Decoded
 
 function rangeOf(bar: DecodedBar): Range {
   return { start: bar.gpa, size: bar.sizeBytes };
+}
+
+function flagBitsOf(request: BarRequest): number {
+  if (request.index === ROM_BAR) return ROM_FLAGS_MASK;
+  return request.kind === 'port' ? PORT_FLAGS_MASK : MEMORY_FLAGS_MASK;
 }
 
 function flagsOf(request: BarRequest): number {

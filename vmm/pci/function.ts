@@ -16,9 +16,12 @@ export interface GuestBdf {
   readonly function: number;
 }
 
+/** Index of the expansion ROM among the BARs, as in Linux. */
+export const ROM_BAR = 6;
+
 /** A BAR that wants an address before the guest starts. */
 export interface BarRequest {
-  /** 0 to 5; a 64-bit BAR has the index of its lower half. */
+  /** 0 to 5; a 64-bit BAR has the index of its lower half. {@link ROM_BAR}: the expansion ROM. */
   readonly index: number;
   /** Power of two; memory BARs at least a page. */
   readonly sizeBytes: number;
@@ -88,11 +91,38 @@ export interface WriteCombining {
   readonly largestPageBytes?: number;
 }
 
+/** The expansion ROM of a function, as it was found when the device was opened. */
+export interface RomReport {
+  /** `host`, or `file:PATH`. */
+  readonly source: string;
+  /** 0 when there is none to be had. */
+  readonly sizeBytes: number;
+  /** Whether the guest has it. */
+  readonly offered: boolean;
+  /** For people: `x86 8086:10d3, 64 KiB`. */
+  readonly images: readonly string[];
+  /** What is wrong with it, for people. */
+  readonly faults: readonly string[];
+}
+
+/** Identifiers that a guest sees in place of the device's own. */
+export interface GuestIds {
+  readonly vendor?: number;
+  readonly device?: number;
+  readonly subsystemVendor?: number;
+  readonly subsystemDevice?: number;
+  readonly revision?: number;
+}
+
 /** For the summary, `inspect` and tests. Plain data. */
 export interface FunctionReport {
   readonly label: string;
   readonly address?: GuestBdf;
+  /** Only those that were overridden. */
+  readonly ids?: GuestIds;
   readonly bars: readonly BarReport[];
+  /** Only where one was asked for. */
+  readonly rom?: RomReport;
   readonly interrupts: {
     readonly mode: 'none' | 'intx' | 'msi' | 'msix';
     readonly available: number;
