@@ -3,6 +3,8 @@ import type { ExecOptions } from './commands.ts';
 import { LabError } from './errors.ts';
 import { fetchLab, type Lab, openLab } from './lab.ts';
 
+/** How long the command has to end after SIGTERM or SIGHUP, which come once and from somebody who does not look. */
+const graceMs = 10_000;
 const exitCodes = { timeout: 124, lab: 125, notStarted: 126, interrupted: 130, outputClosed: 141 } as const;
 
 async function main(words: readonly string[]): Promise<number> {
@@ -23,8 +25,11 @@ async function main(words: readonly string[]): Promise<number> {
     let seen = 0;
     process.on(signal, () => {
       seen += 1;
-      if (lab !== undefined && seen === 1) lab.signalAll(signal);
-      else abort.abort(new LabError('LAB_ABORTED', 'interrupted'));
+      const end = () => abort.abort(new LabError('LAB_ABORTED', 'interrupted'));
+      if (lab === undefined || seen > 1) return end();
+      lab.signalAll(signal);
+      // At a terminal Ctrl-C can be pressed again.
+      if (signal !== 'SIGINT') setTimeout(end, graceMs).unref();
     });
   }
   const showConsole = (chunk: string) => process.stderr.write(chunk);
