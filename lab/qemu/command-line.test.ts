@@ -63,6 +63,19 @@ test('nvme gets a disk from an inherited file, unless it has a drive', () => {
   ).toEqual(['if=none,id=disk0,format=raw,file=/proc/self/fd/7']);
 });
 
+test('controllers of disks get one plugged in', () => {
+  const devices = [parseDevice('ahci'), parseDevice('qemu-xhci,drive=mine')];
+  expect(disksNeeded(devices)).toBe(1);
+  const args = deviceArgs(devices, () => 7);
+  expect(values(args, '-drive')).toEqual(['if=none,id=disk0,format=raw,file=/proc/self/fd/7']);
+  expect(values(args, '-device').filter((device) => !device.startsWith('pcie-root-port'))).toEqual([
+    'ahci,id=dev0,bus=port0',
+    'ide-hd,bus=dev0.0,drive=disk0',
+    'qemu-xhci,id=dev1,bus=port1',
+    'usb-storage,bus=dev1.0,drive=mine',
+  ]);
+});
+
 test('virtio devices are put behind the IOMMU, unless told otherwise', () => {
   const [, device] = values(
     deviceArgs([parseDevice('virtio-net-pci,iommu_platform=off')], () => 5),

@@ -27,7 +27,20 @@ export const hostDrivers: Readonly<Record<string, string>> = {
   nvme: 'nvme',
   'qemu-xhci': 'xhci-pci',
   'nec-usb-xhci': 'xhci-pci',
+  ahci: 'ahci',
 };
+
+/** What holds the disk of a controller that has none in itself: the device to plug into it, and its bus there. */
+const diskOf: Readonly<Record<string, (controller: string) => string>> = {
+  ahci: (controller) => `ide-hd,bus=${controller}.0`,
+  'qemu-xhci': (controller) => `usb-storage,bus=${controller}.0`,
+  'nec-usb-xhci': (controller) => `usb-storage,bus=${controller}.0`,
+};
+
+/** A disk of its own is made for these, unless they are given one. */
+function needsDisk({ model, options }: LabDeviceSpec): boolean {
+  return (model === 'nvme' || model in diskOf) && options?.drive === undefined;
+}
 
 const nicModels = /^(e1000e?|e1000-\w+|igb|rtl8139|pcnet|tulip|vmxnet3|ne2k_pci|i825\w+|virtio-net-pci(-\S+)?|rocker)$/;
 const binds: readonly string[] = ['vfio-pci', 'host', 'none'];
@@ -65,7 +78,8 @@ const mostPorts = 15;
 
 /**
  * QEMU's arguments for the devices: each behind a root port of its own, which makes it an IOMMU group of its own; network
- * devices with a user-mode network, NVMe with a disk that is `diskFds[n]`, an unlinked file, ivshmem with memory.
+ * devices with a user-mode network, NVMe, AHCI and xHCI controllers with a disk in an unlinked file that `takeDiskFd`
+ * gives, ivshmem with memory.
  */
 export function deviceArgs(devices: readonly LabDeviceSpec[], takeDiskFd: () => number): string[] {
   if (devices.length > mostPorts) {
@@ -88,24 +102,27 @@ export function deviceArgs(devices: readonly LabDeviceSpec[], takeDiskFd: () => 
       // Without these the device reads and writes memory past the IOMMU, at addresses that only a guest understands.
       Object.assign(all, { 'disable-legacy': 'on', iommu_platform: 'on' });
     }
-    if (model === 'nvme') {
-      all.serial = `lab${index}`;
-      if (options.drive === undefined) {
-        args.push('-drive', `if=none,id=disk${index},format=raw,file=/proc/self/fd/${takeDiskFd()}`);
-        all.drive = `disk${index}`;
-      }
+    const disk = `disk${index}`;
+    if (needsDisk({ model, options })) {
+      args.push('-drive', `if=none,id=${disk},format=raw,file=/proc/self/fd/${takeDiskFd()}`);
     }
+    if (model === 'nvme') Object.assign(all, { serial: `lab${index}`, drive: disk });
     if (model === 'ivshmem-plain' && options.memdev === undefined) {
       args.push('-object', `memory-backend-ram,id=mem${index},size=1M,share=on`);
       all.memdev = `mem${index}`;
     }
+    const drive = options.drive ?? disk;
     Object.assign(all, options);
+    // A controller of disks takes no drive itself.
+    if (model in diskOf) delete all.drive;
     args.push('-device', [model, ...Object.entries(all).map(([key, value]) => `${key}=${value}`)].join(','));
+    const holder = diskOf[model]?.(all.id!);
+    if (holder) args.push('-device', `${holder},drive=${drive}`);
   });
   return args;
 }
 
 /** How many disks `deviceArgs` will ask for. */
 export function disksNeeded(devices: readonly LabDeviceSpec[]): number {
-  return devices.filter(({ model, options }) => model === 'nvme' && options?.drive === undefined).length;
+  return devices.filter(needsDisk).length;
 }
