@@ -134,6 +134,7 @@ test('ACPI power-off ends the run at once', () => {
   expect(console).not.toContain('still here');
 });
 
+// Enforces D37.
 test('a thousand accesses to a direct BAR cause no exit', () => {
   const { metrics, exits } = runOf('edu-mmio');
   expect(metrics['bar-accesses']!.value).toBeGreaterThan(1000);
@@ -145,6 +146,7 @@ test('interrupts and DMA of edu cause no exit either', () => {
   expect(runOf('edu-dma').exits.mmio).toBe(0);
 });
 
+// Enforces F63.
 test('the IOMMU refused what edu sent astray, and the host says where', async () => {
   const { stdout } = await lab.exec('dmesg');
   const bdf = lab.devices.find(({ model }) => model === 'edu')!.bdf.slice('0000:'.length);
@@ -153,6 +155,7 @@ test('the IOMMU refused what edu sent astray, and the host says where', async ()
   expect(faults.join('\n')).toContain(`fault addr 0x${MEMORY_BYTES.toString(16)} `);
 });
 
+// Enforces P13.
 test('each access to the MSI-X table and its pending bits is one exit, and nothing else is', () => {
   const { metrics, exits } = runOf('nvme-msix');
   expect(exits.mmio).toBe(metrics['trapped-accesses']!.value);

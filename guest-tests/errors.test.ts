@@ -163,6 +163,7 @@ test('a root port', () =>
     hint: /endpoint/,
   }));
 
+// Enforces B15.
 test('a group whose other member is used by the host', () => {
   const [first, second] = pair;
   const home = `/sys/bus/pci/devices/${second}`;
@@ -209,6 +210,7 @@ test('no permission for the group', async () => {
   });
 });
 
+// Enforces B13.
 test('a limit of locked memory that is too low; with a higher one the same user may', async () => {
   const node = await groupNode(free);
   const options = ['--kernel', good.payload, '--device', free];
@@ -229,6 +231,7 @@ test('a limit of locked memory that is too low; with a higher one the same user 
   expect(allowed, allowed.stderr).toMatchObject({ code: 0, stdout: 'R' });
 });
 
+// Enforces B17.
 test('a group that another VM holds; that one does not notice', async () => {
   const key = new Gate();
   const running = new Gate();

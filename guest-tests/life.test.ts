@@ -54,6 +54,7 @@ afterAll(async () => {
   await lab?.close();
 });
 
+// Enforces P38.
 test('the guest reboots ten times in a row and finds its card working each time', async () => {
   const guest = await buildGuest('6.1', { modules: ['e1000e'], script: CHECK_CARD, then: 'reboot' });
   const config = { ...guest, memory: MEMORY, cpus: 2, devices: [bdf], rebootLimit: REBOOTS };
@@ -65,6 +66,7 @@ test('the guest reboots ten times in a row and finds its card working each time'
   expect(count(result.console, 'lease: eth0 10.0.2.'), log).toBe(REBOOTS + 1);
 });
 
+// Enforces G74.
 test('twenty starts and stops in one process leave no file, thread or memory behind, nor lose the card', async () => {
   const config = { ...pinging, memory: MEMORY, cpus: 2, devices: [bdf], rebootLimit: 0 };
   const { holdings, lastConsole } = await runInside<CyclesResult>(
@@ -115,6 +117,7 @@ echo ORDERLY
   expect(result.exit, log).toBe('shutdown');
 });
 
+// Enforces G73.
 test('kill -9 at any moment: device and group are free, and the next start works', async () => {
   const random = randomSource(9);
   const moments = Array.from({ length: KILLS }, (_, i): Moment => {
@@ -128,6 +131,7 @@ test('kill -9 at any moment: device and group are free, and the next start works
   await expectWorkingStart();
 });
 
+// Enforces G72.
 test.each([
   ['SIGINT', 130],
   ['SIGTERM', 143],

@@ -29,6 +29,7 @@ test('the host is 6.12 or newer', () => {
   expect(major! * 1000 + minor!).toBeGreaterThanOrEqual(6012);
 });
 
+// Enforces F64.
 test('Linux 6.12 with 4 vCPUs and 6 GiB, and DMA above 4 GiB', async () => {
   const { console } = await checkTraffic(lab, lab.devices[0]!.bdf, peer, { guest: '6.12', cpus: 4, memory: '6GiB' });
   // The rings themselves lie there; so do the packets, for Linux takes memory from the top first.

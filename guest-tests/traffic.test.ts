@@ -24,6 +24,7 @@ afterAll(async () => {
   await peer?.[Symbol.asyncDispose]();
 });
 
+// Enforces D37.
 test('Linux 6.1 with 2 vCPUs: lease, pings, transfers, no exit to user space', async () => {
   const { report } = await checkTraffic(lab, lab.devices[0]!.bdf, peer, { guest: '6.1', cpus: 2, memory: '512M' });
   expect(report.devices[0]?.bars.every(({ areas }) => areas.length > 0)).toBe(true);

@@ -99,6 +99,7 @@ class Guest {
   readonly machine = new TestMachine([everything()]);
   readonly #hardwareAtStart: Uint8Array;
   readonly #foreignHva: Hva;
+  readonly #wrongOrder: string[] = [];
 
   constructor() {
     this.#foreignHva = this.machine.kernel.mapAnonymous(FOREIGN.size);
@@ -112,19 +113,24 @@ class Guest {
     this.machine.vm.services.slots.add(FOREIGN.start as Gpa, FOREIGN.size, this.#foreignHva);
   }
 
-  /** The kernel revokes mappings when decode ends: no slot may be left at that moment, nor come before decode is on. */
+  /**
+   * The kernel revokes mappings when decode ends: no slot may be left at that moment, nor come before decode is on.
+   * Noted, not thrown: what a config write throws is a warning to the user.
+   */
   #watchRevocation(): void {
     const { kernel, device } = this.machine;
     const pwrite = kernel.pwrite.bind(kernel);
     kernel.pwrite = (...args) => {
       const status = pwrite(...args);
-      if (!device.config.decodesMemory) expect(this.slots, 'slots while the hardware decodes nothing').toEqual([]);
+      if (!device.config.decodesMemory && this.slots.length > 0) {
+        this.#wrongOrder.push('slots while the hardware decodes nothing');
+      }
       return status;
     };
     const setSlot = kernel.vmSetMemorySlot.bind(kernel);
     kernel.vmSetMemorySlot = (...args) => {
       if (args[3] !== 0 && args[2] >= RAM_BYTES && args[2] !== FOREIGN.start) {
-        expect(device.config.decodesMemory, 'mapped before the hardware decodes').toBe(true);
+        if (!device.config.decodesMemory) this.#wrongOrder.push('mapped before the hardware decodes');
       }
       setSlot(...args);
     };
@@ -224,7 +230,7 @@ class Guest {
     const wanted = Array.from({ length: VECTORS }, (_, vector) => vector * 16)
       .filter((at) => (control & 0x4000) === 0 && (view.getUint32(at + 12, true) & 1) === 0)
       .map((at) => [view.getUint32(at, true), view.getUint32(at + 4, true), view.getUint32(at + 8, true)] as const)
-      .filter(([low, high]) => low >>> 20 === 0xfee && (high & 0xff) === 0)
+      .filter(([low, high]) => low >>> 20 === 0xfee && high === 0)
       .map((message) => message.join(' '));
     expect(routed.sort()).toEqual(wanted.sort());
   }
@@ -246,9 +252,11 @@ class Guest {
       ({ region, offset, write }) => write && region === 0 && offset >= TABLE_OFFSET && offset < TABLE_OFFSET + 320,
     );
     expect(tableWrites, 'writes to the real table').toEqual([]);
+    expect(this.#wrongOrder).toEqual([]);
   }
 }
 
+// Enforces D42, D46, I87, P3, P12.
 test('whatever a guest writes, slots, traps and interrupts are what its registers say, and the hardware is safe', () => {
   fc.assert(
     fc.property(fc.constantFrom([], RUNNING), fc.array(step, { minLength: 1, maxLength: 40 }), (start, steps) => {

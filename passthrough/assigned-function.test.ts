@@ -10,6 +10,7 @@ function booted(spec = e1000e()): TestMachine {
   return machine;
 }
 
+// Enforces P39, P40, P42.
 test('an e1000e looks to the guest as it is, on the root bus, with its BARs where firmware put them', () => {
   const machine = booted();
   expect(machine.readConfig(0x00, 4)).toBe(0x10d3_8086);
@@ -29,6 +30,7 @@ test('an e1000e looks to the guest as it is, on the root bus, with its BARs wher
   expect(machine.warnings).toEqual([]);
 });
 
+// Enforces D46, P12.
 test('enabling decode maps registers directly and traps the MSI-X pages and the ports', () => {
   const machine = booted();
   expect(machine.vm.barSlots).toEqual([]);
@@ -56,6 +58,7 @@ test('enabling decode maps registers directly and traps the MSI-X pages and the 
   ]);
 });
 
+// Enforces D39, P5, P6.
 test('slots go before COMMAND.MEM=0 reaches the hardware and come after MEM=1', () => {
   const machine = booted();
   const order = (): string[] =>
@@ -71,6 +74,7 @@ test('slots go before COMMAND.MEM=0 reaches the hardware and come after MEM=1', 
   expect(order()).toEqual(['unmap', 'unmap', 'unmap', 'unmap', 'config']);
 });
 
+// Enforces D43, P7.
 test('D3hot unmaps before the hardware hears of it; D0 maps again', () => {
   const machine = booted();
   machine.command(MEMORY_AND_MASTER);
@@ -87,6 +91,7 @@ test('D3hot unmaps before the hardware hears of it; D0 maps again', () => {
   expect(machine.readConfig(pmcsr, 2) & 3, 'D1 is not offered').toBe(0);
 });
 
+// Enforces E49, E50, E61, P18, P22.
 test('MSI-X: a vector reaches the guest, waits while masked, and comes once after', () => {
   const machine = booted();
   machine.command(MEMORY_AND_MASTER);
@@ -116,6 +121,7 @@ test('MSI-X: a vector reaches the guest, waits while masked, and comes once afte
   expect(machine.warnings).toEqual([]);
 });
 
+// Enforces E53, E57, P24.
 test('turning MSI-X off frees the host interrupts and brings INTx back', () => {
   const machine = booted();
   machine.command(MEMORY_AND_MASTER);
@@ -132,6 +138,7 @@ test('turning MSI-X off frees the host interrupts and brings INTx back', () => {
   expect(machine.vm.vm.injections.at(-1)).toMatchObject({ how: 'irqfd', gsi: 16 });
 });
 
+// Enforces E55, E56, P26, P31.
 test('INTx: masked at the host on each interrupt, unmasked by the guest’s end of interrupt', () => {
   const machine = booted();
   machine.device.fireIntx();
@@ -154,6 +161,7 @@ test('INTx: masked at the host on each interrupt, unmasked by the guest’s end 
   expect(machine.vm.vm.injections.filter(({ how }) => how === 'irqfd')).toHaveLength(3);
 });
 
+// Enforces P38, P46.
 test('a reboot resets the device, turns everything off, and keeps the BARs that firmware placed', () => {
   const machine = booted();
   machine.command(MEMORY_AND_MASTER);
@@ -182,6 +190,7 @@ test('a reboot resets the device, turns everything off, and keeps the BARs that 
   ]);
 });
 
+// Enforces P38.
 test('closing quiets and resets the device and leaves nothing behind', () => {
   const machine = booted();
   machine.command(MEMORY_AND_MASTER);
@@ -198,6 +207,7 @@ test('closing quiets and resets the device and leaves nothing behind', () => {
   expect(machine.fn.window.inUse).toBe(false);
 });
 
+// Enforces G68, P46.
 test('a function-level reset of the guest unmaps, resets, and keeps the BAR addresses', () => {
   const machine = booted(everything());
   machine.command(MEMORY_AND_MASTER);
@@ -227,6 +237,7 @@ test('MSI: every enabled vector has its own data, and a mask holds one back', ()
   expect(machine.fn.report().interrupts.mode).toBe('intx');
 });
 
+// Enforces A5, P10.
 test('a BAR smaller than a page becomes a page of its own, mapped where the kernel allows it', () => {
   const machine = booted(everything());
   machine.command(2);
@@ -236,6 +247,7 @@ test('a BAR smaller than a page becomes a page of its own, mapped where the kern
   );
 });
 
+// Enforces D38.
 test('a big BAR is mapped where host-virtual and host-physical addresses agree modulo 2 MiB', () => {
   const machine = booted(everything());
   machine.command(2);
@@ -243,6 +255,7 @@ test('a big BAR is mapped where host-virtual and host-physical addresses agree m
   expect(slot.hva % (2 * 1024 * 1024)).toBe(0x40_0020_0000 % (2 * 1024 * 1024));
 });
 
+// Enforces P13.
 test('registers beside the table are reached through the device’s fd with the guest’s width', () => {
   const machine = booted(xhci());
   machine.command(2);
@@ -250,6 +263,7 @@ test('registers beside the table are reached through the device’s fd with the 
   expect(machine.device.accesses.filter(({ write }) => write)).toMatchObject([{ region: 0, width: 2, offset: 0x3120 }]);
 });
 
+// Enforces P48, P49.
 test('events of the host reach the listener', () => {
   const machine = booted();
   machine.device.fireRequest();
@@ -258,6 +272,7 @@ test('events of the host reach the listener', () => {
   expect(machine.events.map(({ what }) => what).sort()).toEqual(['error', 'release-request']);
 });
 
+// Enforces E52, P19, P20.
 test('without dynamic vectors all of them are allocated when MSI-X is enabled', () => {
   const machine = booted({ ...e1000e(), vfio: { dynamicMsix: false, availableVectors: 3 } });
   machine.command(2);
@@ -267,6 +282,7 @@ test('without dynamic vectors all of them are allocated when MSI-X is enabled', 
   expect(machine.warnings).toEqual(['the host gives only 3 of 5 MSI-X vectors']);
 });
 
+// Enforces D45.
 test('after a revocation that nobody announced BARs are trapped, until the guest enables decode again', () => {
   const machine = booted();
   expect(machine.fn.trapAfterRevocation()).toBe(false);

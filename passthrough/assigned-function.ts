@@ -21,7 +21,7 @@ import type { MsixLayout } from '../vmm/pci/msix.ts';
 import { barRequests } from './bars/bar-requests.ts';
 import { type BackedArea, desiredMapping, type Piece, splitBar } from './bars/desired-mapping.ts';
 import { BarMaps, Mapping } from './bars/mapping.ts';
-import { usableMsix } from './bars/msix-layout.ts';
+import { hardwareMsix, usableMsix } from './bars/msix-layout.ts';
 import { WcReporter } from './bars/wc-reporter.ts';
 import type { WcFacts } from './bars/write-combining.ts';
 import { checkGrants } from './config-space/grant-danger.ts';
@@ -100,7 +100,8 @@ export class AssignedFunction implements PciFunction {
     const deviceBars = barRequests(device.regions, resources, hardware);
     const romBytes = options.rom?.bytes;
     this.bars = romBytes ? [...deviceBars, romRequest(romBytes)] : deviceBars;
-    this.#msixLayout = usableMsix(hardware, device, deviceBars, (message) => this.#warnOnce(message));
+    const msix = hardwareMsix(hardware);
+    this.#msixLayout = usableMsix(msix, device, deviceBars, (message) => this.#warnOnce(message));
     window.setDevice(device.fd, device.regions[VFIO_PCI_REGION.CONFIG]!.fdOffset);
     this.#maps = new BarMaps(native, device, deviceBars, resources, warn);
     const { wc: modes, wcFacts: facts } = options;
@@ -108,7 +109,7 @@ export class AssignedFunction implements PciFunction {
     if (romBytes) this.#mapRom(romBytes);
     for (const bar of deviceBars) {
       const region = { ...device.regions[bar.index]!, mmapAreas: this.#maps.areasOf(bar.index) };
-      const areas = splitBar(bar, region, this.#msixLayout, native.pageSizeBytes);
+      const areas = splitBar(bar, region, msix, native.pageSizeBytes);
       this.#areas.set(bar.index, this.#wc.areasFor(bar.index, areas));
     }
     this.#registers = new GuestRegisters(
@@ -332,12 +333,14 @@ export class AssignedFunction implements PciFunction {
   #shareTable(services: PciServices): boolean {
     const { msix } = this.#registers;
     if (!msix) return false;
+    // As long as the hardware's table, which is what is trapped, even where VFIO has fewer vectors.
+    const bytes = this.#msixLayout!.table.sizeBytes;
     try {
-      msix.useTable(services.memoryTraps.allocateShared(msix.tableBytes));
+      msix.useTable(services.memoryTraps.allocateShared(bytes));
       return true;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      msix.useTable(new Uint8Array(msix.tableBytes));
+      msix.useTable(new Uint8Array(bytes));
       return false;
     }
   }

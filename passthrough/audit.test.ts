@@ -1,4 +1,3 @@
-/** The numbers in brackets are those of the conformance assertions. */
 import { describe, expect, test } from 'vitest';
 import { FakeKernel } from '../native/fake/fake-kernel.ts';
 import type { FakePciSpec } from '../native/fake/pci-spec.ts';
@@ -23,7 +22,8 @@ function verdict({ criteria }: AuditReport, id: Criterion['id']): Criterion['ver
 }
 
 describe('C1, BARs', () => {
-  test('memory of a page and more passes, ports are trapped, upper halves are none [2, 3, 4]', () => {
+  // Enforces A2, A3, A4.
+  test('memory of a page and more passes, ports are trapped, upper halves are none', () => {
     const { bars } = auditOf(everything());
     expect(bars.map(({ bar, verdict: each, why, is64 }) => [bar, each, why, is64])).toEqual([
       [0, 'pass', undefined, false],
@@ -34,7 +34,8 @@ describe('C1, BARs', () => {
     expect(verdict(auditOf(everything()), 'C1')).toBe('warn');
   });
 
-  test('below a page it depends on the alignment at the host [5]', () => {
+  // Enforces A5.
+  test('below a page it depends on the alignment at the host', () => {
     const at = (address: number) => auditOf({ ...e1000e(), bars: [{ sizeBytes: 256, mmap: true, address }] }).bars[0];
     expect(at(0xfe00_0000)).toMatchObject({ verdict: 'soft', basis: 'predicted' });
     expect(at(0xfe00_0100)).toMatchObject({ verdict: 'trap', why: 'sub-page' });
@@ -51,6 +52,7 @@ describe('C1, BARs', () => {
 });
 
 describe('C2, MSI-X', () => {
+  // Enforces A6.
   test.each([
     ['xHCI', xhci(), 16, 0x3000, 0x3800],
     [
@@ -61,7 +63,7 @@ describe('C2, MSI-X', () => {
       0x3000,
     ],
     ['e1000e', e1000e(), 5, 0, 0x2000],
-  ])('%s: ranges are those of an independent decode [6]', (_name, spec, vectors, table, pending) => {
+  ])('%s: ranges are those of an independent decode', (_name, spec, vectors, table, pending) => {
     const { msix } = auditOf(spec);
     expect(msix).toMatchObject({
       vectors,
@@ -70,7 +72,8 @@ describe('C2, MSI-X', () => {
     });
   });
 
-  test('bytes in the same pages are named, with 4 KiB and with 64 KiB pages [7]', () => {
+  // Enforces A7.
+  test('bytes in the same pages are named, with 4 KiB and with 64 KiB pages', () => {
     expect(auditOf(xhci()).msix?.shared).toEqual([
       { bar: 0, start: 0x3100, size: 0x700 },
       { bar: 0, start: 0x3808, size: 0x7f8 },
@@ -93,7 +96,8 @@ describe('C2, MSI-X', () => {
     expect(verdict(auditOf(spec), 'C2')).toBe('pass');
   });
 
-  test('table and pending bits may lie in different BARs [8]', () => {
+  // Enforces A8.
+  test('table and pending bits may lie in different BARs', () => {
     const spec: FakePciSpec = {
       ...everything(),
       msix: { vectors: 256, tableBar: 0, tableOffset: 0x1000, pbaBar: 2, pbaOffset: 0x40_0000 - 0x1000 },
@@ -107,8 +111,9 @@ describe('C2, MSI-X', () => {
   });
 });
 
-describe('C3, the legacy interrupt [9]', () => {
+describe('C3, the legacy interrupt', () => {
   const conventional = (spec: Partial<FakePciSpec>): FakePciSpec => ({ ...everything(), express: false, ...spec });
+  // Enforces A9.
   test.each([
     ['no pin', conventional({ interruptPin: 0 }), 'n/a'],
     ['PCI Express', e1000e(), 'pass'],
@@ -133,7 +138,8 @@ describe('C3, the legacy interrupt [9]', () => {
 });
 
 describe('C4, config space', () => {
-  test('a register in no capability is reported with its offset [10]', () => {
+  // Enforces A10.
+  test('a register in no capability is reported with its offset', () => {
     const config = configFixture('e1000e');
     config.set([1, 0, 0, 0], 0x40);
     config.set([0x78, 0x56, 0x34, 0x12], 0x800);
@@ -153,7 +159,8 @@ describe('C4, config space', () => {
     expect(auditOf(xhci()).strays).toEqual([{ offset: 0x60, value: 0x30 }]);
   });
 
-  test('loops of the chains end, and are told [11]', () => {
+  // Enforces A11.
+  test('loops of the chains end, and are told', () => {
     const config = configFixture('e1000e');
     config[0xe1] = 0xc8;
     config.set([0x03, 0x00, 0x01, 0x10], 0x140);
@@ -165,7 +172,8 @@ describe('C4, config space', () => {
     expect(verdict(report, 'C4')).toBe('fail');
   });
 
-  test('an extended chain whose first entry is hidden is walked to its end [12]', () => {
+  // Enforces A12.
+  test('an extended chain whose first entry is hidden is walked to its end', () => {
     const config = configFixture('e1000e');
     config.set([0, 0], 0x100);
     const { capabilities } = auditOf({ ...e1000e(), config });
@@ -176,7 +184,8 @@ describe('C4, config space', () => {
 });
 
 describe('inspect', () => {
-  test('tells group, driver, reset, reserved regions and NUMA node, and touches nothing [1, 10]', () => {
+  // Enforces A1, A10, P50.
+  test('tells group, driver, reset, reserved regions and NUMA node, and touches nothing', () => {
     const kernel = new FakeKernel();
     kernel.addPciDevice({ ...e1000e(), driver: 'e1000e', numaNode: 1 });
     kernel.addPciDevice({ ...e1000e('0000:03:00.1'), driver: 'e1000e' });
@@ -225,6 +234,7 @@ describe('inspect', () => {
     expect(report.config).toBeUndefined();
   });
 
+  // Enforces P33.
   test('what a start would find of write-combining is told before it', () => {
     const kernel = new FakeKernel();
     kernel.addPciDevice({ ...everything(), driver: 'nic' });

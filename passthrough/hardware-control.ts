@@ -15,15 +15,23 @@ export class HardwareControl {
     this.#hostCommand = device.read(HEADER.COMMAND, 2);
   }
 
-  /** What the guest wants: its bits of COMMAND, the host's others kept. A device in D3hot takes no COMMAND: up first, down last. */
+  /**
+   * What the guest wants: its bits of COMMAND, the host's others kept. In D3hot COMMAND waits: a device without
+   * No_Soft_Reset comes back with what it had on the way there (vfio_pci_set_power_state restores it).
+   */
   apply(guestCommand: number, powerState: number): void {
-    if (powerState === 0) this.wake();
+    if (powerState !== 0) {
+      this.#power(powerState);
+      return;
+    }
+    this.wake();
     this.#write((this.#hostCommand & ~COMMAND_FORWARDED) | (guestCommand & COMMAND_FORWARDED));
-    if (powerState !== 0) this.#power(powerState);
   }
 
   wake(): void {
+    if (this.#hostPowerState === 0) return;
     this.#power(0);
+    this.#hostCommand = this.#device.read(HEADER.COMMAND, 2);
   }
 
   /** Clears bus master. */

@@ -27,6 +27,7 @@ function container(kernel: FakeKernel): FakeContainer {
   return kernel.vfio.containers[0]!;
 }
 
+// Enforces F62.
 test('all guest RAM is mapped for DMA before a device is open', () => {
   const machine = new TestMachine([e1000e()]);
   const order = machine.kernel.calls('vfioSetIommu', 'vfioMapDma', 'vfioGroupGetDevice');
@@ -35,6 +36,7 @@ test('all guest RAM is mapped for DMA before a device is open', () => {
   expect(mapping).toMatchObject({ iova: 0, sizeBytes: RAM_BYTES, hva: machine.ram.windows[0]!.hva });
 });
 
+// Enforces P35.
 test('RAM that the IOMMU reserves is left out and warned about', () => {
   const machine = new TestMachine([e1000e()], (kernel) => {
     const open = kernel.vfio.openContainer.bind(kernel.vfio);
@@ -71,6 +73,7 @@ test('two devices of one group share it; KVM hears of it once', () => {
 });
 
 describe('a failure undoes everything', () => {
+  // Enforces B14, P53.
   test.each([
     ['open', 'EBUSY', 'DEVICE_BUSY', /held by another process/],
     ['open', 'EPERM', 'VFIO_PERMISSION', /whatever its mode says/],
@@ -112,12 +115,14 @@ describe('a failure undoes everything', () => {
 });
 
 describe('resets', () => {
+  // Enforces G69, P45.
   test('without a function reset the slot is reset, if all of it is ours', () => {
     const machine = new TestMachine([{ ...e1000e(), vfio: { reset: false } }]);
     machine.boot();
     expect(machine.fn.report().resets).toEqual([{ when: 'boot', method: 'hot reset', ok: true }]);
   });
 
+  // Enforces G69, P45.
   test('a neighbour that is not ours forbids it, and is named', () => {
     const machine = new TestMachine([{ ...e1000e(), vfio: { reset: false } }], (kernel) => {
       kernel.addPciDevice({ ...e1000e('0000:03:00.1', 77), driver: 'e1000e' });
@@ -131,6 +136,7 @@ describe('resets', () => {
     expect(machine.warnings[0]).toContain('0000:03:00.1');
   });
 
+  // Enforces P45.
   test('functions of one slot are reset together, once', () => {
     const spec = (fn: number): FakePciSpec => ({ ...e1000e(`0000:03:00.${fn}`, 5), vfio: { reset: false } });
     const machine = new TestMachine([spec(0), spec(1)]);
@@ -142,6 +148,7 @@ describe('resets', () => {
     ]);
   });
 
+  // Enforces P47.
   test('a device that does not answer after its reset is reported', () => {
     const machine = new TestMachine([e1000e()]);
     machine.device.config.hardware.fill(0xff, 8, 12);

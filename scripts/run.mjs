@@ -16,6 +16,7 @@ const PROGRAMS = {
   lab: 'dist/lab/main.js',
   bench: 'dist/bench/main.js',
   causeway: 'build/cli/main.js',
+  fuzz: 'dist/passthrough/fuzz/program.js',
 };
 const TESTS = { test: ['unit', 'lab'], 'test:unit': ['unit'], 'test:lab': ['lab'] };
 const BUILDS = ['setup', 'build'];

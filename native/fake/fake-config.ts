@@ -9,6 +9,9 @@ const COMMAND = 0x04;
 const COMMAND_MEMORY = 0x0002;
 const COMMAND_MASTER = 0x0004;
 const COMMAND_DISABLE_INTX = 0x0400;
+/** PMCSR, from the start of its capability. */
+const PM_CONTROL = 4;
+const NO_SOFT_RESET = 0x08;
 const BAR0 = 0x10;
 const ROM_BAR = 0x30;
 const STANDARD_END = 0x100;
@@ -58,7 +61,10 @@ export class FakeConfig {
   private readonly bars: readonly (FakeBarSpec | undefined)[];
   private readonly romBytes: number;
   private readonly effects: ConfigEffects;
+  private readonly isVf: boolean;
   private pmAt: number | undefined;
+  /** The header as the kernel saved it on the way to D3hot; the device loses its own. */
+  private savedHeader: Uint8Array | undefined;
   private expressAt: number | undefined;
 
   constructor(
@@ -66,6 +72,7 @@ export class FakeConfig {
     bars: readonly (FakeBarSpec | undefined)[],
     romBytes: number,
     effects: ConfigEffects,
+    isVf = false,
   ) {
     this.hardware = hardware;
     this.shown = hardware.slice();
@@ -74,6 +81,7 @@ export class FakeConfig {
     this.bars = bars;
     this.romBytes = romBytes;
     this.effects = effects;
+    this.isVf = isVf;
     this.permit();
     this.fixBars();
   }
@@ -88,7 +96,7 @@ export class FakeConfig {
 
   /** COMMAND.MEM and in D0: the device answers on its BARs. */
   get decodesMemory(): boolean {
-    return (this.hardware[COMMAND]! & COMMAND_MEMORY) !== 0 && this.powerState === 0;
+    return (this.read(COMMAND, 1)[0]! & COMMAND_MEMORY) !== 0 && this.powerState === 0;
   }
 
   get isBusMaster(): boolean {
@@ -104,11 +112,30 @@ export class FakeConfig {
     return this.pmAt === undefined ? 0 : this.hardware[this.pmAt + 4]! & 3;
   }
 
-  /** Opening or resetting the device. */
+  /** Opening the device: decode on, DMA off, the virtual bits as on the first day. */
   opened(): void {
+    this.wasReset();
     this.hardware[COMMAND]! &= ~COMMAND_MASTER;
-    this.hardware[COMMAND]! |= COMMAND_MEMORY;
-    if (this.pmAt !== undefined) this.hardware[this.pmAt + 4]! &= ~3;
+    if (this.isVf) this.shown[COMMAND]! |= COMMAND_MEMORY;
+    else this.hardware[COMMAND]! |= COMMAND_MEMORY;
+  }
+
+  /** A reset ends in D0; the kernel saves config space before it and restores it after. */
+  wasReset(): void {
+    if (this.powerState !== 0) this.setPowerState(0);
+  }
+
+  /** Without No_Soft_Reset a device comes back from D3hot reset; the kernel restores what it saved on the way there. */
+  private setPowerState(state: number): void {
+    const at = this.pmAt!;
+    const before = this.powerState;
+    this.hardware[at + PM_CONTROL] = (this.hardware[at + PM_CONTROL]! & ~3) | state;
+    if (before === 0 && state === 3 && (this.hardware[at + PM_CONTROL]! & NO_SOFT_RESET) === 0) {
+      this.savedHeader = this.hardware.slice(0, 0x40);
+    }
+    if (state !== 0 || this.savedHeader === undefined) return;
+    this.hardware.set(this.savedHeader);
+    this.savedHeader = undefined;
   }
 
   // ---- accesses -----------------------------------------------------------------------------------------------
@@ -131,8 +158,7 @@ export class FakeConfig {
     this.fixBars();
     // PMCSR's state bits are not writable as bits, but a write to them makes the kernel change the state.
     if (this.pmAt !== undefined && covers(this.pmAt + 4)) {
-      const state = bytes[this.pmAt + 4 - at]! & 3;
-      this.hardware[this.pmAt + 4] = (this.hardware[this.pmAt + 4]! & ~3) | state;
+      this.setPowerState(bytes[this.pmAt + PM_CONTROL - at]! & 3);
     }
     // Initiate FLR: bit 15 of Device Control, reads 0.
     if (this.expressAt !== undefined && covers(this.expressAt + 9)) {
@@ -159,7 +185,8 @@ export class FakeConfig {
     // Bytes in no capability are the hardware's own, readable and writable.
     this.fill(0x40, this.size - 0x40, 0, 0xff);
     this.fill(0, 4, 0xff, 0); // ids
-    this.set(COMMAND, [0, 0x04], [0xff, 0xff]);
+    // A VF has no memory enable of its own: the kernel keeps one for it.
+    this.set(COMMAND, [this.isVf ? COMMAND_MEMORY : 0, 0x04], [0xff, 0xff]);
     this.set(0x06, [0x10, 0], [0, 0]);
     this.set(0x0c, [0, 0, 0, 0], [0xff, 0xff, 0, 0xff]); // cache line, latency, header type, BIST
     this.fill(BAR0, 24, 0xff, 0xff);

@@ -67,11 +67,12 @@ export class FakeDevice {
     this.vfToken = spec.vfio?.vfToken;
     this.features = new Set(spec.vfio?.features ?? [3, 4, 5, 11]);
     const hardware = pciConfig(spec);
-    this.config = new FakeConfig(hardware, spec.bars ?? [], spec.romBytes ?? 0, {
+    const effects = {
       decodeChanged: () => {},
       intxDisableChanged: () => this.irqs.deliverIntx(),
       functionLevelReset: () => this.wasReset('flr'),
-    });
+    };
+    this.config = new FakeConfig(hardware, spec.bars ?? [], spec.romBytes ?? 0, effects, spec.isVf);
     const msiControl = this.capability(hardware, MSI_CAPABILITY);
     this.irqs = new FakeIrqs({
       counts: [
@@ -155,7 +156,9 @@ export class FakeDevice {
   wasReset(how: 'function' | 'hot' | 'flr' | 'open'): void {
     this.resets.push(how);
     this.lowPower = false;
-    this.config.opened();
+    this.memory.clear();
+    if (how === 'open') this.config.opened();
+    else this.config.wasReset();
   }
 
   // ---- info ---------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ function act(index: number, action: VfioIrqSet['action'], data: VfioIrqSet['data
 }
 
 describe('SET_IRQS', () => {
+  // Enforces I88.
   it('turns on one index at a time', () => {
     const fd = kernel.eventfd();
     trigger(INTX, [fd]);

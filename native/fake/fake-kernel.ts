@@ -116,7 +116,7 @@ export class FakeKernel extends Seam {
   }
 
   /** Mappings that nobody unmapped. */
-  liveMappings(): { hva: Hva; sizeBytes: number; label: string }[] {
+  liveMappings(): { hva: Hva; sizeBytes: number; label: string; offset: number }[] {
     return this.memory.list();
   }
 }

@@ -157,7 +157,9 @@ export class FakeMemory implements Memory {
   }
 
   /** Mappings that nobody unmapped. */
-  list(): { hva: Hva; sizeBytes: number; label: string }[] {
-    return [...this.mappings.values()].map(({ hva, sizeBytes, label }) => ({ hva: hva as Hva, sizeBytes, label }));
+  list(): { hva: Hva; sizeBytes: number; label: string; offset: number }[] {
+    return [...this.mappings.values()].map(({ hva, sizeBytes, label, offset }) => {
+      return { hva: hva as Hva, sizeBytes, label, offset };
+    });
   }
 }

@@ -133,6 +133,7 @@ describe('configuration space', () => {
     expect(read(device, CONFIG + 0x14, 4)).toBe(0xfffffffe);
   });
 
+  // Enforces I88.
   it('drops writes to read-only fields with success, and lets gap bytes through to the hardware', () => {
     const { device } = openDevice(kernel);
     expect(write(device, CONFIG, 2, 0x1234)).toBe(0);

@@ -71,6 +71,8 @@ export interface FakePciSpec {
   readonly romShadow?: boolean;
   /** 1 to 4 for INTA to INTD, 0 for none; default 1. */
   readonly interruptPin?: number;
+  /** A virtual function: no memory enable in its silicon. */
+  readonly isVf?: boolean;
   /** MSI messages, a power of two. */
   readonly msi?: number;
   readonly msix?: FakeMsixSpec;

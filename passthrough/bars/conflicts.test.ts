@@ -27,6 +27,7 @@ const command = (machine: TestMachine, fn: number, value: number): void =>
 const slotsAt = (machine: TestMachine, start: number, size: number) =>
   machine.vm.barSlots.filter(({ gpa }) => gpa >= start && gpa < start + size).length;
 
+// Enforces D42, P3.
 test('a BAR that met another function’s is mapped as soon as that one goes away', () => {
   for (const leave of [
     (machine: TestMachine) => command(machine, 0, 0),
@@ -58,6 +59,7 @@ function machineCapability(machine: TestMachine, fn: number, id: number): number
   return at;
 }
 
+// Enforces D42.
 test('a slot of one function never lies over a trap of another', () => {
   const machine = pair([xhci('0000:03:00.0', 12), e1000e('0000:04:00.0', 13)]);
   place(machine, 0, 0, BASE);
@@ -76,6 +78,7 @@ test('a slot of one function never lies over a trap of another', () => {
   machine.session.close();
 });
 
+// Enforces D42, P3.
 test('however two functions move, no two mappings overlap, and no decoded BAR with free addresses stays out', () => {
   const step = fc.record({
     fn: fc.constantFrom(0, 1),

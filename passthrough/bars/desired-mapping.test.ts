@@ -26,6 +26,7 @@ describe('a BAR is split into', () => {
     expect(brief(splitBar(request(0x10000), region(0x10000), undefined, PAGE))).toEqual([[0, 0x10000, 'direct']]);
   });
 
+  // Enforces P12.
   test('table and pending bits with the rest of their pages trapped', () => {
     expect(brief(splitBar(request(0x8000), region(0x8000), msix(0x2010, 0x5ff8), PAGE))).toEqual([
       [0, 0x2000, 'direct'],
@@ -39,11 +40,13 @@ describe('a BAR is split into', () => {
     ]);
   });
 
+  // Enforces A3, P16.
   test('a trap for ports, and for what the kernel does not map', () => {
     expect(brief(splitBar(request(32, 'port'), region(32, []), undefined, PAGE))).toEqual([[0, 32, 'io-bar']]);
     expect(brief(splitBar(request(0x1000), region(0x1000, []), undefined, PAGE))).toEqual([[0, 0x1000, 'no-mmap']]);
   });
 
+  // Enforces P11.
   test('sparse areas, with the gaps trapped', () => {
     const areas = [
       { start: 0, size: 0x2000 },
@@ -64,6 +67,7 @@ describe('a BAR is split into', () => {
   });
 });
 
+// Enforces D46, P12.
 test('wherever the table lies, areas cover the region once and no direct one touches its pages', () => {
   const at = fc.integer({ min: 0, max: 0xfff }).map((n) => n * 8);
   fc.assert(

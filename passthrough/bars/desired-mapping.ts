@@ -96,11 +96,10 @@ function trapped(range: Range, backing: Backing, why: string): BackedArea {
   return { offset: range.start, sizeBytes: range.size, mode: 'trap', why, backing };
 }
 
-/** An MSI-X structure of this BAR, if it lies inside; one that does not is not emulated. */
+/** An MSI-X structure of this BAR, as far as it lies inside. */
 function located(location: BarLocation | undefined, bar: number, whole: Range): Range | undefined {
-  if (location?.bar !== bar) return undefined;
-  const range = { start: location.offset, size: location.sizeBytes };
-  return contains(whole, range) ? range : undefined;
+  if (location?.bar !== bar || location.offset >= endOf(whole)) return undefined;
+  return { start: location.offset, size: Math.min(location.sizeBytes, endOf(whole) - location.offset) };
 }
 
 function outward(range: Range, pageBytes: number): Range {

@@ -5,20 +5,24 @@ import type { BarRequest } from '../../vmm/pci/function.ts';
 import { type MsixLayout, parseMsix } from '../../vmm/pci/msix.ts';
 import type { VfioDevice } from '../vfio/device.ts';
 
+/** Where the hardware has its table and pending bits, if it has any: the guest must not reach that table, usable or not. */
+export function hardwareMsix(hardware: Uint8Array): MsixLayout | undefined {
+  const capability = walkCapabilities(hardware).capabilities.find(({ id }) => id === CAP.MSIX);
+  return capability && parseMsix(hardware, capability.offset);
+}
+
 /**
- * The MSI-X layout, unless it lies outside its BARs or VFIO has no vectors. Where VFIO has fewer, fewer are
- * offered, but all of the hardware's table stays out of the guest's reach.
+ * The layout as the guest gets it, unless it lies outside its BARs or VFIO has no vectors. Where VFIO has fewer, fewer
+ * are offered.
  */
 export function usableMsix(
-  hardware: Uint8Array,
+  layout: MsixLayout | undefined,
   device: VfioDevice,
   bars: readonly BarRequest[],
   warn: (message: string) => void,
 ): MsixLayout | undefined {
-  const capability = walkCapabilities(hardware).capabilities.find(({ id }) => id === CAP.MSIX);
   const vectors = device.irqs[VFIO_PCI_IRQ.MSIX]!.count;
-  if (!capability || vectors === 0) return undefined;
-  const layout = parseMsix(hardware, capability.offset);
+  if (!layout || vectors === 0) return undefined;
   for (const { bar, offset, sizeBytes } of [layout.table, layout.pending]) {
     const isMemory = bars.some(({ index, kind }) => index === bar && kind === 'memory');
     if (isMemory && offset + sizeBytes <= device.regions[bar]!.sizeBytes) continue;

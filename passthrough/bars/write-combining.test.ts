@@ -1,4 +1,3 @@
-/** The numbers in brackets are those of the conformance assertions. */
 import { describe, expect, test } from 'vitest';
 import type { FakeKernel } from '../../native/fake/fake-kernel.ts';
 import { GIB, MIB } from '../../vmm/base/bits.ts';
@@ -43,11 +42,13 @@ function failure(body: () => unknown): CausewayError {
 }
 
 describe('the report', () => {
-  test('prefetchable and 64-bit bits are those of the hardware [76]', () => {
+  // Enforces H76.
+  test('prefetchable and 64-bit bits are those of the hardware', () => {
     expect(bar2(bars())).toMatchObject({ prefetchable: true, is64: true, wc: { guestWcAdvertised: true } });
     expect(bars()[0]).toMatchObject({ prefetchable: false, is64: false, wc: { guestWcAdvertised: false } });
   });
 
+  // Enforces P33.
   test('a direct area gives it, a trapped one does not, ports have none', () => {
     const found = bars();
     expect(bar2(found).wc).toEqual({
@@ -68,10 +69,11 @@ describe('the report', () => {
     expect(found.find(({ kind }) => kind === 'port')!.wc).toBeUndefined();
   });
 
+  // Enforces H82.
   test.each([
     ['no second-level paging', () => {}, 'no (no-tdp)'],
     [
-      'PAT hidden from the guest [82]',
+      'PAT hidden from the guest',
       (kernel: FakeKernel) => {
         paged(kernel);
         hidePat(kernel);
@@ -82,7 +84,8 @@ describe('the report', () => {
     expect(bar2(bars(undefined, prepare)).wc!.guestWc).toBe(expected);
   });
 
-  test('the type of the own mapping is claimed only when the list of memory types shows it [80]', () => {
+  // Enforces H80.
+  test('the type of the own mapping is claimed only when the list of memory types shows it', () => {
     const listed = (lines: string) =>
       bar2(
         bars(all('host'), (kernel) => {
@@ -117,7 +120,8 @@ describe('the report', () => {
 });
 
 describe('modes', () => {
-  test('deny traps the BAR, whose registers still work [78]', () => {
+  // Enforces H78.
+  test('deny traps the BAR, whose registers still work', () => {
     const machine = new TestMachine([everything()], paged, { wc: { default: 'auto', bars: { 2: 'deny' } } });
     machine.boot();
     machine.command(0x3);
@@ -135,7 +139,8 @@ describe('modes', () => {
     expect(bar2(bars(all('require'))).wc!.guestWc).toBe('yes');
   });
 
-  test('require fails the start with the reason of each BAR [79]', () => {
+  // Enforces H79.
+  test('require fails the start with the reason of each BAR', () => {
     let kernel: FakeKernel | undefined;
     const error = failure(
       () =>
@@ -153,7 +158,8 @@ describe('modes', () => {
     expect(kernel!.openFds().filter(({ label }) => label.startsWith('vfio-'))).toEqual([]);
   });
 
-  test('require of one BAR holds whether or not it is prefetchable; one that is not there fails [79]', () => {
+  // Enforces H79.
+  test('require of one BAR holds whether or not it is prefetchable; one that is not there fails', () => {
     const error = failure(() => bars({ default: 'auto', bars: { 0: 'require', 5: 'require' } }, () => {}));
     expect(error.issues?.map(({ path, message }) => [path, message.slice(0, 31)])).toEqual([
       ['BAR0', 'guest write-combining: no (no-t'],
@@ -172,7 +178,8 @@ describe('modes', () => {
     });
   });
 
-  test('no mode opens resourceN_wc: what it answers cannot matter [81]', () => {
+  // Enforces H81.
+  test('no mode opens resourceN_wc: what it answers cannot matter', () => {
     for (const mode of ['auto', 'require', 'deny', 'host'] as const) {
       const machine = new TestMachine([everything()], paged, { wc: all(mode) });
       const opened = machine.kernel.journal.filter(({ call }) => call === 'open').map(({ args }) => String(args[0]));

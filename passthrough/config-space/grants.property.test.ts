@@ -17,6 +17,7 @@ const write = fc
   .tuple(offset, fc.constantFrom([1, 0], [1, 1], [1, 2], [1, 3], [2, 0], [2, 2], [4, 0]), bits)
   .map(([at, [width, lane], value]) => ({ at: at + lane!, width: width!, value }));
 
+// Enforces C30.
 test('grants are exact, and gone when they are withdrawn', () => {
   const machine = new TestMachine([e1000e()]);
   machine.boot();

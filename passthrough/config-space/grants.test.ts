@@ -56,7 +56,8 @@ describe('a line', () => {
 });
 
 describe('a running guest', () => {
-  test('sees the bits granted for reading and writes those granted for writing [30]', () => {
+  // Enforces C30.
+  test('sees the bits granted for reading and writes those granted for writing', () => {
     const m = machine();
     m.fn.setGrants([grant(`${GAP.toString(16)} 000000ff 0000000f`)]);
     expect(m.readConfig(GAP, 4)).toBe(0x78);
@@ -67,7 +68,8 @@ describe('a running guest', () => {
     expect(m.device.config.hardware[GAP]).toBe(0x70);
   });
 
-  test('has it with the next access, and no more after its withdrawal [31]', () => {
+  // Enforces C31.
+  test('has it with the next access, and no more after its withdrawal', () => {
     const m = machine();
     expect(m.readConfig(GAP, 4)).toBe(0);
     m.fn.setGrants([grant('b0 ffffffff ffffffff')]);
@@ -78,7 +80,8 @@ describe('a running guest', () => {
     expect([...m.device.config.hardware.subarray(GAP, GAP + 4)]).toEqual([0x78, 0x56, 0x34, 0x12]);
   });
 
-  test('keeps what it has when new grants are faulty [31]', () => {
+  // Enforces C31.
+  test('keeps what it has when new grants are faulty', () => {
     const m = machine();
     const before = [grant('b0 ff 0')];
     m.fn.setGrants(before);
@@ -125,7 +128,8 @@ test('a grant of vital product data lets the guest write it', () => {
   expect(m.warnings).toHaveLength(before);
 });
 
-describe('what guards the host is refused without force [33]', () => {
+describe('what guards the host is refused without force', () => {
+  // Enforces C33.
   test.each([
     ['header', 0x04],
     ['a BAR', 0x10],
@@ -144,6 +148,7 @@ describe('what guards the host is refused without force [33]', () => {
     expect(m.fn.grants).toEqual([line]);
   });
 
+  // Enforces C33.
   test('SR-IOV, and DOE though VFIO hides it from the chain', () => {
     const config = configFixture('igb');
     // A chain as VFIO shows it: nothing leads to the mailbox.
@@ -193,16 +198,18 @@ describe('the file', () => {
     expect(grantsFor(file, { ...identity, bdf: '0000:04:00.0' as HostBdf })).toHaveLength(1);
   });
 
-  test('is rejected whole, every bad line with its number [31]', () => {
+  // Enforces C31.
+  test('is rejected whole, every bad line with its number', () => {
     const error = failure(() => parsePermitFile(`40 1 1\n${TEXT}[eth0]\n40 zz 0\n`, FILE));
     expect(error.issues?.map(({ path }) => path)).toEqual([`${FILE}:1`, `${FILE}:11`, `${FILE}:12`]);
   });
 
+  // Enforces C32.
   test.each([
     ['belongs to another', 1000, 0o644, /belongs to user 1000/],
     ['is writable by its group', 0, 0o664, /mode 0664/],
     ['is writable by everyone', 0, 0o646, /mode 0646/],
-  ])('that %s is refused [32]', (_why, uid, mode, message) => {
+  ])('that %s is refused', (_why, uid, mode, message) => {
     const kernel = new FakeKernel();
     kernel.files.addFile(FILE, TEXT);
     kernel.files.setOwner(FILE, uid, mode);

@@ -22,6 +22,7 @@ function openBits(config: Uint8Array): Map<number, number> {
   return open;
 }
 
+// Enforces C23, C27, C36, P25.
 test.each([
   ['e1000e', e1000e()],
   ['NEC xHCI', xhci()],
@@ -48,6 +49,7 @@ test.each([
   machine.session.close();
 });
 
+// Enforces C24, C25, P39.
 test('gaps and hidden capabilities read 0, whatever the hardware has there', () => {
   const config = configFixture('igb');
   config.fill(0xa5, 0x200, 0x400);
@@ -67,6 +69,7 @@ test('a conventional device has no config space beyond 256 bytes: all ones', () 
   expect(machine.readConfig(0x100, 4)).toBe(0xffff_ffff);
 });
 
+// Enforces C26, P41.
 test('the multi-function bit of the host is not the guest’s', () => {
   const config = configFixture('e1000e');
   config[0x0e] = 0x80;
@@ -74,6 +77,7 @@ test('the multi-function bit of the host is not the guest’s', () => {
   expect(machine.readConfig(0x0e, 1)).toBe(0);
 });
 
+// Enforces C34.
 test('vital product data can be read and not written', () => {
   const config = configFixture('edu');
   config.set([0x05, 0x50], 0x40);

@@ -169,6 +169,7 @@ describe('one thing wrong is found, with evidence and a cure', () => {
     expect(ids(look(host(), ['0000:03:00.5' as HostBdf]), 'fatal')).toEqual(['dev.exists']);
   });
 
+  // Enforces P53.
   test('a group that the IOMMU refuses, seen by trying', () => {
     const kernel = host();
     kernel.failNext('vfioSetIommu', 'EPERM');

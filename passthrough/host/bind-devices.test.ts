@@ -49,6 +49,7 @@ function failure(body: () => unknown): CausewayError {
 }
 
 describe('bind', () => {
+  // Enforces P51.
   test('moves, tells what it wrote, and restore finds back in another process', () => {
     const kernel = withVfio();
     expect(bindDevices(kernel, [BDF], journal, OPTIONS)).toEqual([
@@ -71,6 +72,7 @@ describe('bind', () => {
     expect(later.list()).toEqual([]);
   });
 
+  // Enforces P51.
   test('a second bind keeps the first record', () => {
     const kernel = withVfio();
     bindDevices(kernel, [BDF], journal, OPTIONS);

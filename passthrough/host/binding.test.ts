@@ -13,6 +13,7 @@ function host(driver: string | undefined): FakeKernel {
   return kernel;
 }
 
+// Enforces P51.
 test('binds, with a record made before the first change, and restores', () => {
   const kernel = host('e1000e');
   let record: BindingRecord | undefined;

@@ -116,6 +116,7 @@ describe('the IOMMU', () => {
 });
 
 describe('the group', () => {
+  // Enforces B15, P50.
   test('has a member on a host driver: names it and its driver', () => {
     const error = only(
       check((kernel) => {
@@ -128,6 +129,7 @@ describe('the group', () => {
     expect(error.hint).toContain('/driver/unbind');
   });
 
+  // Enforces P50.
   test('members without a driver, and bridges, are no obstacle', () => {
     const errors = check((kernel) => {
       kernel.addPciDevice(e1000e());
@@ -149,6 +151,7 @@ describe('the group', () => {
     expect(error.hint).toContain('chown');
   });
 
+  // Enforces B17.
   test('is held: names the process', () => {
     const error = only(
       check((kernel) => {
@@ -192,6 +195,7 @@ describe('the host', () => {
     kernel.files.addFile('/proc/self/status', `Name:\tnode\nCapEff:\t${capEff}\n`);
   };
 
+  // Enforces B16, P35.
   test('does not allow guest RAM to be pinned: says how many bytes it takes', () => {
     const error = only(check(limit(64 * 1024, '0000000000000000')));
     expect(error.code).toBe('MEMLOCK_TOO_LOW');

@@ -135,8 +135,12 @@ export class VectorSet {
 
   /** A positive answer means that nothing was enabled and how many there are: ask for those. */
   #triggerUpTo(fds: readonly number[]): number {
-    const granted = this.#irqs.trigger(0, fds);
-    return granted === fds.length ? granted : this.#irqs.trigger(0, fds.slice(0, granted));
+    for (let asked = fds.length; asked > 0; ) {
+      const granted = this.#irqs.trigger(0, fds.slice(0, asked));
+      if (granted === asked) return granted;
+      asked = granted;
+    }
+    return 0;
   }
 
   #attempt<T>(what: string, step: () => T): T | undefined {

@@ -106,6 +106,7 @@ test('no bytes at all make the walk fail or run on', () => {
   );
 });
 
+// Enforces C21, D48, P15.
 test('without being asked there is no ROM: the register reads 0 and takes nothing, the hardware is not read', () => {
   const machine = booted({ romBytes: 0x1_0000, rom: image() }, {});
   machine.fn.writeConfig(0x30, 4, 0xffff_ffff);
@@ -114,6 +115,7 @@ test('without being asked there is no ROM: the register reads 0 and takes nothin
   expect(machine.fn.report().rom).toBeUndefined();
 });
 
+// Enforces C21, D48, P15.
 test('the host’s ROM becomes a read-only copy behind a BAR of its own', () => {
   const rom = image({ blocks: 128 });
   const machine = booted({ romBytes: 0x1_0000, rom }, { rom: 'host' });
@@ -161,6 +163,7 @@ test('a revoked BAR does not take the ROM along, and a reboot keeps its address'
   expect(machine.kernel.liveMappings().length, 'nothing but RAM').toBe(1);
 });
 
+// Enforces D48, P15.
 test('a ROM file is padded to a power of two with ones, and the guest’s identifiers are what it is held against', () => {
   const machine = booted({}, { rom: 'file:/roms/odd.rom', ids: { device: 0x1533 } }, (kernel) =>
     kernel.files.addFile('/roms/odd.rom', image({ blocks: 9 })),
@@ -174,6 +177,7 @@ test('a ROM file is padded to a power of two with ones, and the guest’s identi
   expect(machine.fn.report()).toMatchObject({ label: '0000:03:00.0 8086:10d3', ids: { device: 0x1533 } });
 });
 
+// Enforces P15.
 test('what the host cannot give is not offered, and the reason is told', () => {
   const refuse = (kernel: FakeKernel): void => {
     const pread = kernel.pread.bind(kernel);

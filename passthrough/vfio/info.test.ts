@@ -54,6 +54,7 @@ test('a plain region may be mapped as a whole', () => {
   });
 });
 
+// Enforces P11.
 test('sparse areas are taken as they are, behind a capability nobody knows', () => {
   const bytes = region(120, 32, [
     [32, 99, 7, 40],
@@ -69,6 +70,7 @@ test('sparse areas are taken as they are, behind a capability nobody knows', () 
   ]);
 });
 
+// Enforces I84.
 test('areas outside the region, empty or on top of each other are dropped, and so is what the answer does not hold', () => {
   const bytes = region(120, 32, [[32, 1, 1, 0]]);
   const info = sparse(
@@ -85,6 +87,7 @@ test('areas outside the region, empty or on top of each other are dropped, and s
   expect(parseRegionInfo(info).mmapAreas).toEqual([{ start: 0, size: 0x2000 }]);
 });
 
+// Enforces I84.
 test('a chain that loops, points backwards or outside ends there', () => {
   const loop = region(48, 32, [
     [32, 9, 1, 40],
@@ -96,6 +99,7 @@ test('a chain that loops, points backwards or outside ends there', () => {
   expect(walkInfoCapabilities(view, 0xffff_fff0)).toEqual([]);
 });
 
+// Enforces F62, P35.
 test('RAM is split by usable ranges at whole pages, never over the MSI window', () => {
   const info = {
     pageBytes: PAGE,
@@ -117,6 +121,7 @@ test('RAM is split by usable ranges at whole pages, never over the MSI window', 
   expect(over.mappable).toHaveLength(2);
 });
 
+// Enforces I84.
 test('any bytes at all are parsed without a throw, and what comes out is sane', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 160 }), (bytes) => {

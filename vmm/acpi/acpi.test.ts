@@ -7,6 +7,7 @@ import { GIB, readLe } from '../base/bits.ts';
 import { endOf, overlaps } from '../base/ranges.ts';
 import { memoryLayout } from '../memory/layout.ts';
 import { ACPI_AREA, type AcpiTable, buildAcpi } from './acpi.ts';
+import * as aml from './aml.ts';
 import { checksum } from './tables.ts';
 
 const layout = memoryLayout(6 * GIB, 46);
@@ -76,6 +77,20 @@ describe('buildAcpi', () => {
     }
     expect(local).toEqual(Array.from({ length: 255 }, (_, id) => id));
     expect(x2).toEqual([255, 256]);
+  });
+
+  // Enforces P30.
+  it('leads each pin of each device straight to its GSI, with no link that an OS could move', () => {
+    const { bytes } = find('DSDT');
+    const entry = (device: number, pin: number, gsi: number) =>
+      aml.pack(aml.integer(device * 0x1_0000 + 0xffff), aml.integer(pin), aml.integer(0), aml.integer(gsi));
+    const text = Buffer.from(bytes).toString('latin1');
+    for (const { device, gsi } of intx) {
+      for (const pin of [0, 1, 2, 3]) {
+        expect(text).toContain(Buffer.from(entry(device, pin, gsi)).toString('latin1'));
+      }
+    }
+    expect(text, 'PNP0C0F is a link device').not.toContain(Buffer.from(aml.eisaId('PNP0C0F')).toString('latin1'));
   });
 
   it('works without a 64-bit window and without devices', () => {

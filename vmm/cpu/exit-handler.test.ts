@@ -81,6 +81,7 @@ describe('an exit on the vCPU thread', () => {
     m = machine();
   });
 
+  // Enforces D39.
   it('reads all ones where nothing is, and drops writes', () => {
     expect(m.in(1, 0x1234)).toBe(0xff);
     expect(m.in(4, 0x1234)).toBe(0xffff_ffff);
@@ -114,6 +115,7 @@ describe('an exit on the vCPU thread', () => {
     expect([m.mailbox.counters[COUNTER.console], m.mailbox.counters[COUNTER.port]]).toEqual([2, 1]);
   });
 
+  // Enforces D47, P55.
   it('forwards a device access with exactly the width of the guest, 8 bytes included', () => {
     m.mmio.add(0xc000_0000, 0x100, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 16 });
     expect(m.mmioAccess(0xc000_0008, 8, false)).toBe(0x1f1e_1d1c_1b1a_1918n);
@@ -127,6 +129,7 @@ describe('an exit on the vCPU thread', () => {
     expect(m.mailbox.counters[COUNTER.fileErrors]).toBe(1);
   });
 
+  // Enforces D39, P5.
   it('sees a removed trap as gone at once', () => {
     m.mmio.add(0xc000_0000, 0x100, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 0 });
     m.mmio.remove(0xc000_0000);
@@ -162,6 +165,7 @@ describe('an exit on the vCPU thread', () => {
       expect(m.mailbox.counters[COUNTER.config]).toBe(2);
     });
 
+    // Enforces C28.
     it('gives the same as byte by byte for every width at every offset, across dwords and functions', () => {
       const second = m.config.allocate();
       second.image.set([0x11, 0x22, 0x33, 0x44]);

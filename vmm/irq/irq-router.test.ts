@@ -18,6 +18,7 @@ beforeEach(() => {
   router.commit();
 });
 
+// Enforces P21.
 it('commits a route before the irqfd that uses it, and only when something changed', () => {
   const gsi = router.allocate();
   router.setMessage(gsi, message);
@@ -27,6 +28,7 @@ it('commits a route before the irqfd that uses it, and only when something chang
   expect(calls).toEqual(['routes 0', 'routes 1', `assign 10:${gsi}`]);
 });
 
+// Enforces P21.
 it('drops the route after the irqfd', () => {
   const gsi = router.allocate();
   router.setMessage(gsi, message);

@@ -25,6 +25,7 @@ const STATE = {
   portWindow: { start: 0x1000, size: 0xf000 },
 };
 
+// Enforces C21, P1.
 test('sizing by all ones, with or without the type bits, tells size and type and maps nothing', () => {
   const bars = new BarRegisters(BARS);
   for (const ones of [0xffff_ffff, 0xffff_fff0]) {
@@ -41,6 +42,7 @@ test('sizing by all ones, with or without the type bits, tells size and type and
   }
 });
 
+// Enforces P2.
 test('the lower half of a 64-bit BAR may be sized while the upper holds an address: nothing is mapped meanwhile', () => {
   const bars = new BarRegisters(BARS);
   bars.place(2, 65 * GIB);
@@ -51,6 +53,7 @@ test('the lower half of a 64-bit BAR may be sized while the upper holds an addre
   expect(decodeBars(bars, STATE)).toMatchObject([{ index: 2, gpa: 65 * GIB }]);
 });
 
+// Enforces P2.
 test('a 64-bit BAR may be written high half first', () => {
   const bars = new BarRegisters(BARS);
   bars.write(3, 0x11);
@@ -58,6 +61,7 @@ test('a 64-bit BAR may be written high half first', () => {
   expect(bars.address(2)).toBe(0x11_4000_0000);
 });
 
+// Enforces D42, P4.
 test('address 0, RAM, a range past a window and one that wraps are not decoded', () => {
   const bars = new BarRegisters(BARS);
   for (const address of [0, 0x10_0000, 0xbffe_0000, 0xe000_0000, 0xfffe_0000]) {
@@ -72,6 +76,7 @@ test('address 0, RAM, a range past a window and one that wraps are not decoded',
   expect(decodeBars(bars, STATE)).toEqual([]);
 });
 
+// Enforces D42, P3.
 test('of two BARs at one address the first is decoded; decode bits and D3 switch off', () => {
   const bars = new BarRegisters(BARS);
   bars.place(0, 0xc000_0000);
@@ -85,6 +90,7 @@ test('of two BARs at one address the first is decoded; decode bits and D3 switch
   expect(indices({ powered: false })).toEqual([]);
 });
 
+// Enforces C21.
 test('registers that no BAR has read 0 and take nothing', () => {
   const bars = new BarRegisters([request(0, 4096)]);
   bars.write(1, 0xffff_ffff);
@@ -92,6 +98,7 @@ test('registers that no BAR has read 0 and take nothing', () => {
   expect([1, 5].map((register) => bars.read(register))).toEqual([0, 0]);
 });
 
+// Enforces D42.
 test('whatever is written, decoded BARs are aligned, inside a window and apart', () => {
   const write = fc.tuple(fc.integer({ min: 0, max: 5 }), fc.integer({ min: 0, max: 0xffff_ffff }));
   fc.assert(

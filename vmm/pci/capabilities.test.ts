@@ -46,6 +46,7 @@ test('no list bit, no chain', () => {
   expect(walkCapabilities(config).capabilities).toEqual([]);
 });
 
+// Enforces A11.
 test('loops end and are told', () => {
   const walk = walkCapabilities(
     standard(0x40, [
@@ -64,6 +65,7 @@ test('pointers into the header or past the end stop the walk', () => {
   expect(walk.faults).toEqual(['extended capability pointer 0xc0 is out of range']);
 });
 
+// Enforces A12.
 test('a null capability is passed over, what follows it is found', () => {
   const walk = walkCapabilities(
     standard(0x40, [
@@ -87,6 +89,7 @@ test('a function of 256 bytes has no extended chain, and one that fell off the b
   expect(walkCapabilities(new Uint8Array(256).fill(0xff)).capabilities).toEqual([]);
 });
 
+// Enforces A11.
 test('any bytes at all: the walk ends, and nothing it finds lies outside', () => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 256, maxLength: 256 }), (config) => {

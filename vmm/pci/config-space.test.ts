@@ -27,6 +27,7 @@ beforeEach(() => {
   space = new ConfigSpace(new ConfigStore(1).allocate(), hardware, 256);
 });
 
+// Enforces C24.
 test('closed by default: reads 0, takes nothing', () => {
   hardware.bytes.fill(0xaa);
   space.write(0x40, 4, 0xffff_ffff);
@@ -34,6 +35,7 @@ test('closed by default: reads 0, takes nothing', () => {
   expect(hardware.writes).toEqual([]);
 });
 
+// Enforces P43.
 test('one dword with bits of the image and of the device is merged both ways', () => {
   writeLe(space.guestWrite, 0x44, 4, 0x0000_ffff);
   writeLe(space.deviceWrite, 0x44, 4, 0x0000_00ff);
@@ -64,6 +66,7 @@ test('bits cleared by 1 are cleared in the image, and only there', () => {
   expect(hardware.writes).toEqual([]);
 });
 
+// Enforces P9.
 test('a handler sees the whole dword before and after, whatever the width', () => {
   const seen: RegisterWrite[] = [];
   space.guestWrite.fill(0xff, 0x10, 0x14);
@@ -73,6 +76,7 @@ test('a handler sees the whole dword before and after, whatever the width', () =
   expect(seen).toEqual([{ offset: 0x10, before: 0x1111_1111, after: 0x1111_2211, raw: 0x2200, lanes: 0xff00 }]);
 });
 
+// Enforces C29.
 test('beyond the space reads give all ones and writes are dropped', () => {
   expect(space.read(256, 4)).toBe(0xffff_ffff);
   expect(space.read(255, 2)).toBe(0xffff);
@@ -81,6 +85,7 @@ test('beyond the space reads give all ones and writes are dropped', () => {
   space.write(0.5, 1, 1);
 });
 
+// Enforces C28.
 test('an access of any width and place equals its bytes one by one', () => {
   const access = fc.record({
     offset: fc.integer({ min: 0, max: 255 }),

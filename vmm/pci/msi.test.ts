@@ -20,6 +20,7 @@ test.each([
   expect(make(control).msi.sizeBytes).toBe(sizeBytes);
 });
 
+// Enforces E54.
 test('offers no more vectors than there are, as a power of two', () => {
   expect(make(0x000a).msi.vectorCount).toBe(32);
   expect(make(0x000a, 5).msi.vectorCount).toBe(4);

@@ -30,6 +30,7 @@ test('after a reset everything is off and masked', () => {
   expect(msix.control).toBe(2);
 });
 
+// Enforces E51.
 test('a vector is desired while MSI-X is on and neither mask is set', () => {
   const msix = new Msix(4, () => false);
   arm(msix, 2, 0x42);

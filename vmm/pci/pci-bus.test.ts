@@ -64,6 +64,7 @@ test('a write that crosses a dword reaches the function in aligned pieces, lowes
   ]);
 });
 
+// Enforces C28, P9.
 test('a write of any width anywhere leaves what its bytes one by one would leave', () => {
   const width = fc.constantFrom(1, 2, 4);
   const at = fc.oneof(fc.integer({ min: 0, max: 0x40 }), fc.integer({ min: 0xff0, max: 0xfff }));

@@ -115,7 +115,9 @@ void payload_main(void) {
 		{"out and back, last page of RAM in reach", out_and_back_at_the_last_page},
 		{"an unaligned piece changes nothing beside it", unaligned_pieces_stay_inside},
 		{"the end of a transfer interrupts", completion_interrupts},
+		/* Enforces P38. */
 		{"without bus mastering nothing is written", bus_master_off_stops_dma},
+		/* Enforces F63. */
 		{"DMA to where no RAM is hurts nobody", wild_addresses_hurt_nobody},
 	};
 	RUN_TESTS(tests);

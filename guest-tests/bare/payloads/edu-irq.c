@@ -230,14 +230,19 @@ void payload_main(void) {
 	static const struct test tests[] = {
 		{"the device answers and computes", device_is_alive},
 		{"INTx fires once", intx_fires_once},
+		/* Enforces E55, P26. */
 		{"INTx fires again until it is acknowledged, and no more", intx_fires_again_until_acknowledged},
+		/* Enforces E55. */
 		{"INTx loses nothing", intx_loses_nothing},
 		{"INTx waits behind the IOAPIC's mask", intx_waits_behind_the_ioapic_mask},
+		/* Enforces E56, P31. */
 		{"INTx disable holds it back, and clearing it delivers", intx_disable_suppresses},
 		{"the factorial unit interrupts", factorial_interrupts},
 		{"MSI fires once", msi_fires_once},
 		{"MSI loses nothing", msi_loses_nothing},
+		/* Enforces E58, P32. */
 		{"MSI loses nothing while its route changes", msi_route_changes_lose_nothing},
+		/* Enforces E57, P24. */
 		{"INTx and MSI take turns without a trace", modes_switch_without_a_trace},
 		{"nothing came that nobody sent", nothing_else_came},
 	};

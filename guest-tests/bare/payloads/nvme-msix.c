@@ -251,15 +251,22 @@ void payload_main(void) {
 	pci_command(function, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, PCI_COMMAND_INTX_DISABLE);
 	if (!msix_find(function, &msix) || msix.count < NVME_QUEUES) bail_out("too few MSI-X vectors");
 	static const struct test tests[] = {
+		/* Enforces D46. */
 		{"the table is masked after power-on and keeps messages", table_is_masked_and_keeps_messages},
+		/* Enforces E49. */
 		{"the controller starts, identifies and interrupts by vector 0", controller_starts},
+		/* Enforces E52, P19. */
 		{"vectors that are enabled later work", later_vectors_work},
+		/* Enforces E50, P22. */
 		{"a masked vector waits, is pending, and comes once", masked_vector_waits},
 		{"interrupts behind a mask merge into one", masked_interrupts_merge},
+		/* Enforces E51. */
 		{"the function mask masks all and keeps single masks", function_mask_keeps_single_masks},
 		{"a message changed behind the mask is the one that comes", message_changed_behind_the_mask},
 		{"MSI-X loses nothing", nothing_is_lost},
+		/* Enforces E58, P32. */
 		{"MSI-X loses nothing while its route changes", route_changes_lose_nothing},
+		/* Enforces E57, P24. */
 		{"MSI-X and INTx take turns", disabled_falls_back_to_intx},
 		{"nothing came that nobody sent", nothing_else_came},
 	};

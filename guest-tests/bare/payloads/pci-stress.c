@@ -108,6 +108,7 @@ void payload_main(void) {
 	map_memory(bar.address, bar.size, MEMORY_UNCACHED);
 	pci_command(device, PCI_COMMAND_MEMORY, 0);
 	static const struct test tests[] = {
+		/* Enforces I87. */
 		{"random accesses of all processors are survived", survives_random_accesses},
 		{"the function is what it was", function_is_what_it_was},
 	};

@@ -359,26 +359,44 @@ void payload_main(void) {
 		print("# BAR%u at 0x%lx, 0x%lx bytes, reads 0x%x\n", bar.index, bar.address, bar.size, probe_value);
 	}
 	static const struct test tests[] = {
+		/* Enforces C20. */
 		{"IDs, class and subsystem are the hardware's", identity_is_the_hardwares},
 		{"the port pair and ECAM agree", ports_and_ecam_agree},
+		/* Enforces C28. */
 		{"1, 2, 4 and 8 bytes compose", widths_compose},
 		{"accesses across a dword are whole or unanswered", accesses_across_a_dword_are_whole},
+		/* Enforces C25, P39. */
 		{"the capability list is as expected", capability_list_is_as_expected},
+		/* Enforces C21, H76. */
 		{"BARs have the hardware's sizes and kinds and are placed", bars_have_the_hardwares_sizes},
+		/* Enforces C21, P1, P9. */
 		{"BAR sizing works in all widths and halves", sizing_works_in_all_widths},
+		/* Enforces P1. */
 		{"BAR sizing with decode on moves nothing", sizing_with_decode_on_moves_nothing},
+		/* Enforces C21, D48. */
 		{"absent BARs and the ROM read 0", absent_bars_read_zero},
+		/* Enforces C27. */
 		{"read-only registers and BIST ignore writes", read_only_registers_stay},
 		{"the command register takes only its own bits", command_takes_only_its_own_bits},
+		/* Enforces C24, P39. */
 		{"gaps between capabilities read 0 and take nothing", gaps_read_zero},
+		/* Enforces C29. */
 		{"extended config space ends where it should", extended_space_ends_where_it_should},
+		/* Enforces C26, P41. */
 		{"other functions and buses are absent", other_functions_are_absent},
+		/* Enforces D39, D40, P5. */
 		{"decode off and on", decode_switches_the_bar},
+		/* Enforces D41. */
 		{"a BAR moves with decode off", bar_moves_with_decode_off},
+		/* Enforces D41, P3. */
 		{"a BAR moves with decode on", bar_moves_with_decode_on},
+		/* Enforces P2. */
 		{"a BAR moves above 4 GiB and back", bar_moves_above_4_gib},
+		/* Enforces D42, P4. */
 		{"a BAR over RAM, ECAM or the APICs is not decoded", impossible_places_are_not_decoded},
+		/* Enforces D43, P7. */
 		{"D3hot hides the BAR, D0 brings it back", d3hot_hides_the_bar},
+		/* Enforces G68. */
 		{"a function-level reset restores config space", function_level_reset_restores},
 	};
 	RUN_TESTS(tests);
