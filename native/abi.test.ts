@@ -5,6 +5,7 @@ import { buildAddon } from './build.mjs';
 import { loadNative } from './index.ts';
 import { KVM_RUN } from './kvm-abi.ts';
 import {
+  IOMMU_IOVA_RANGE,
   VFIO_CAP_DMA_AVAIL,
   VFIO_CAP_HEADER,
   VFIO_CAP_IOVA_RANGE,
@@ -82,6 +83,7 @@ const tables: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   vfio_iova_range: VFIO_CAP_IOVA_RANGE.range,
   vfio_iommu_type1_info_dma_avail: VFIO_CAP_DMA_AVAIL,
   vfio_pci_hot_reset_info: {
+    flags: VFIO_HOT_RESET_INFO.flags,
     count: VFIO_HOT_RESET_INFO.count,
     devices: VFIO_HOT_RESET_INFO.devices,
   },
@@ -91,6 +93,7 @@ const tables: Readonly<Record<string, Readonly<Record<string, number>>>> = {
     bus: VFIO_HOT_RESET_INFO.device.bus,
     devfn: VFIO_HOT_RESET_INFO.device.devfn,
   },
+  IommuIovaRange: { start: IOMMU_IOVA_RANGE.start, last: IOMMU_IOVA_RANGE.last },
 };
 
 describe('struct layouts', () => {
@@ -104,6 +107,7 @@ describe('struct layouts', () => {
     expect(layout.vfio_region_info).toBe(VFIO_REGION_INFO.bytes);
     expect(layout.vfio_info_cap_header).toBe(VFIO_CAP_HEADER.bytes);
     expect(layout.vfio_region_sparse_mmap_area).toBe(VFIO_CAP_SPARSE_MMAP.areaBytes);
+    expect(layout.IommuIovaRange).toBe(IOMMU_IOVA_RANGE.bytes);
     expect(layout.vfio_iova_range).toBe(VFIO_CAP_IOVA_RANGE.rangeBytes);
     expect(layout.vfio_pci_dependent_device).toBe(VFIO_HOT_RESET_INFO.deviceBytes);
   });

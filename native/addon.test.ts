@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addonPath, buildAddon } from './build.mjs';
 import { FakeKernel } from './fake/fake-kernel.ts';
 import { isKernelError, loadNative } from './index.ts';
-import type { Fd, Hva, Native } from './types.ts';
+import type { Fd, Hva, Iova, Native } from './types.ts';
 
 const EIO = -5;
 const EBADF = -9;
@@ -47,7 +47,18 @@ describe('the seam', () => {
     expect(own).toContain('vfioSetIrqs');
     expect(own.filter((name) => !(name in fake))).toEqual([]);
     expect(Object.keys(fake.files)).not.toContain('open');
-    const parts = new Set(['journalBook', 'files', 'fds', 'memory', 'kvm', 'vfio', 'process', 'pci', 'devices']);
+    const parts = new Set([
+      'journalBook',
+      'files',
+      'fds',
+      'memory',
+      'kvm',
+      'vfio',
+      'iommufd',
+      'process',
+      'pci',
+      'devices',
+    ]);
     expect(Object.keys(fake).filter((name) => !(name in native) && !parts.has(name))).toEqual([]);
   });
 
@@ -70,6 +81,24 @@ describe('the seam', () => {
     expect(() => native.close('3' as unknown as Fd)).toThrow(/fd: expected a 32-bit integer/);
     expect(() => native.eventfdSignal(0 as Fd, -1)).toThrow(TypeError);
     expect(() => native.mmioWrite(0 as Hva, 0, 4, 1 as unknown as bigint)).toThrow(/value: expected a bigint/);
+    expect(() => native.vfioBindIommufd(0 as Fd, 0 as Fd, new Uint8Array(15))).toThrow(/token: expected .* 16 bytes/);
+  });
+
+  it('calls iommufd by its own numbers', () => {
+    const fd = native.eventfd();
+    const calls = {
+      IOMMU_IOAS_ALLOC: () => native.iommufdAllocIoas(fd),
+      IOMMU_DESTROY: () => native.iommufdDestroy(fd, 1),
+      IOMMU_IOAS_IOVA_RANGES: () => native.iommufdIovaRanges(fd, 1),
+      IOMMU_IOAS_MAP: () => native.iommufdMap(fd, 1, 0 as Hva, 0 as Iova, 4096),
+      IOMMU_IOAS_UNMAP: () => native.iommufdUnmap(fd, 1, 0 as Iova, 4096),
+      VFIO_DEVICE_BIND_IOMMUFD: () => native.vfioBindIommufd(fd, fd, new Uint8Array(16)),
+      VFIO_DEVICE_ATTACH_IOMMUFD_PT: () => native.vfioAttachIoas(fd, 1),
+      VFIO_DEVICE_DETACH_IOMMUFD_PT: () => native.vfioDetachIoas(fd),
+    };
+    for (const [syscall, call] of Object.entries(calls))
+      expect(caught(call)).toMatchObject({ syscall, code: 'ENOTTY' });
+    native.close(fd);
   });
 
   it('tells and sets limits', () => {

@@ -329,6 +329,7 @@ export interface Vfio {
   vfioDeviceReset(device: Fd): void;
   /** Raw struct vfio_pci_hot_reset_info with its array of dependent devices. */
   vfioHotResetInfo(device: Fd): Uint8Array;
+  /** @param groups fds that prove ownership; none for a device that was opened by its own file */
   vfioHotReset(device: Fd, groups: readonly Fd[]): void;
   /** VFIO_DEVICE_FEATURE. `payload` is what follows the 8-byte header; a GET fills it. */
   vfioDeviceFeature(device: Fd, flags: number, payload: Uint8Array): void;
@@ -336,6 +337,33 @@ export interface Vfio {
   vfioMapDma(container: Fd, hva: Hva, iova: Iova, sizeBytes: number): void;
   /** VFIO_IOMMU_UNMAP_DMA. Returns the bytes unmapped. */
   vfioUnmapDma(container: Fd, iova: Iova, sizeBytes: number): number;
+}
+
+/** iommufd, and VFIO devices opened by their own files in /dev/vfio/devices. */
+export interface Iommufd {
+  /** IOMMU_IOAS_ALLOC: an empty address space of IOVAs. Returns its id. */
+  iommufdAllocIoas(iommufd: Fd): number;
+  /** IOMMU_DESTROY of any object that nothing uses. */
+  iommufdDestroy(iommufd: Fd, id: number): void;
+  /**
+   * IOMMU_IOAS_IOVA_RANGES, re-queried once with the number that the kernel asked for. `ranges` is the raw array of
+   * struct iommu_iova_range. They shrink when a device is attached.
+   */
+  iommufdIovaRanges(iommufd: Fd, ioas: number): { readonly alignmentBytes: number; readonly ranges: Uint8Array };
+  /** IOMMU_IOAS_MAP at a fixed IOVA, readable and writable by the device. */
+  iommufdMap(iommufd: Fd, ioas: number, hva: Hva, iova: Iova, sizeBytes: number): void;
+  /** IOMMU_IOAS_UNMAP. Returns the bytes unmapped. @throws KernelError ENOENT when nothing was mapped there */
+  iommufdUnmap(iommufd: Fd, ioas: number, iova: Iova, sizeBytes: number): number;
+  /**
+   * VFIO_DEVICE_BIND_IOMMUFD: opens the device behind a file of /dev/vfio/devices; before it every other call on the
+   * file is EINVAL. Returns the device's id.
+   * @param token 16 bytes of a UUID, see VFIO_DEVICE_BIND_FLAG_TOKEN; kernels before 6.17 answer EINVAL to any
+   */
+  vfioBindIommufd(device: Fd, iommufd: Fd, token?: Uint8Array): number;
+  /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: the device's DMA goes through this address space. Returns the id of the page table. */
+  vfioAttachIoas(device: Fd, ioas: number): number;
+  /** VFIO_DEVICE_DETACH_IOMMUFD_PT: all DMA of the device is blocked. */
+  vfioDetachIoas(device: Fd): void;
 }
 
 export interface Process {
@@ -349,4 +377,4 @@ export interface Process {
 }
 
 /** Everything. Each layer asks for the part that it needs. */
-export interface Native extends HostFiles, FileDescriptors, Memory, Kvm, Vfio, Process {}
+export interface Native extends HostFiles, FileDescriptors, Memory, Kvm, Vfio, Iommufd, Process {}

@@ -85,11 +85,21 @@ export const VFIO_IRQ_FLAGS = { EVENTFD: 1, MASKABLE: 2, AUTOMASKED: 4, NORESIZE
 
 /** struct vfio_pci_hot_reset_info and its array of struct vfio_pci_dependent_device. */
 export const VFIO_HOT_RESET_INFO = {
+  flags: 4,
   count: 8,
   devices: 12,
   deviceBytes: 8,
   device: { groupId: 0, segment: 4, bus: 6, devfn: 7 },
 } as const;
+
+/** Flags of struct vfio_pci_hot_reset_info. With DEV_ID, `groupId` of each entry is the device's id in the iommufd. */
+export const VFIO_HOT_RESET_FLAGS = { DEV_ID: 1, DEV_ID_OWNED: 2 } as const;
+
+/** A device id of vfio_pci_dependent_device: the function is not ours (VFIO_PCI_DEVID_NOT_OWNED, -1). */
+export const VFIO_DEVID_NOT_OWNED = 0xffff_ffff;
+
+/** struct iommu_iova_range (include/uapi/linux/iommufd.h), `last` inclusive. */
+export const IOMMU_IOVA_RANGE = { start: 0, last: 8, bytes: 16 } as const;
 
 /** Flags of VFIO_DEVICE_FEATURE, or-ed with the feature's number. */
 export const VFIO_FEATURE_FLAGS = { GET: 1 << 16, SET: 1 << 17, PROBE: 1 << 18 } as const;

@@ -5,8 +5,10 @@ import type { Width } from '../types.ts';
 import {
   VFIO_DEVICE_FLAGS,
   VFIO_DEVICE_INFO,
+  VFIO_DEVID_NOT_OWNED,
   VFIO_FEATURE,
   VFIO_FEATURE_FLAGS,
+  VFIO_HOT_RESET_FLAGS,
   VFIO_HOT_RESET_INFO,
   VFIO_PCI_IRQ,
   VFIO_PCI_REGION,
@@ -53,6 +55,9 @@ export class FakeDevice {
   /** Name of the bound driver; changed by the sysfs half. */
   driver: string | undefined;
   vfToken: string | undefined;
+  /** The PF of a VF. */
+  physicalFunction: FakeDevice | undefined;
+  readonly virtualFunctions: FakeDevice[] = [];
   openCount = 0;
   lowPower = false;
   /** Answers a read of a BAR in place of the stored bytes. */
@@ -136,6 +141,25 @@ export class FakeDevice {
     return this.irqs.fireError(VFIO_PCI_IRQ.REQ);
   }
 
+  /**
+   * The rules of vfio_pci_validate_vf_token: a VF wants the token of a PF on vfio-pci; a PF takes one while no VF is in
+   * use, and wants it once one is; whatever else is given one is refused. Returns the errno, or undefined.
+   */
+  tokenError(token: string | undefined): 'EACCES' | 'EINVAL' | undefined {
+    const { physicalFunction: pf } = this;
+    if (pf !== undefined) {
+      if (pf.driver !== 'vfio-pci') return token === undefined ? undefined : 'EINVAL';
+      return token !== undefined && token === pf.vfToken ? undefined : 'EACCES';
+    }
+    if (this.spec.sriov !== undefined) {
+      if (this.virtualFunctions.some(({ isOpen }) => isOpen)) return token === this.vfToken ? undefined : 'EACCES';
+      this.vfToken = token ?? this.vfToken;
+      return undefined;
+    }
+    if (this.vfToken === undefined) return token === undefined ? undefined : 'EINVAL';
+    return token === this.vfToken ? undefined : 'EACCES';
+  }
+
   // ---- lifetime -----------------------------------------------------------------------------------------------
 
   opened(): void {
@@ -215,16 +239,22 @@ export class FakeDevice {
     return bytes;
   }
 
-  hotResetInfo(affected: readonly FakeDevice[]): Uint8Array {
+  /** @param ids ids of the devices in place of their groups, for a device that was opened by its own file */
+  hotResetInfo(affected: readonly FakeDevice[], ids?: readonly number[]): Uint8Array {
     if (!this.canHotReset) throw kernelError('VFIO_DEVICE_GET_PCI_HOT_RESET_INFO', 'ENODEV');
     const { count, devices, deviceBytes, device } = VFIO_HOT_RESET_INFO;
     const view = new DataView(new ArrayBuffer(devices + affected.length * deviceBytes));
     view.setUint32(0, view.byteLength, true);
+    if (ids !== undefined) {
+      const { DEV_ID, DEV_ID_OWNED } = VFIO_HOT_RESET_FLAGS;
+      const owned = ids.every((id) => id !== VFIO_DEVID_NOT_OWNED);
+      view.setUint32(VFIO_HOT_RESET_INFO.flags, owned ? DEV_ID | DEV_ID_OWNED : DEV_ID, true);
+    }
     view.setUint32(count, affected.length, true);
     affected.forEach((each, index) => {
       const at = devices + index * deviceBytes;
       const [segment, bus, slot, fn] = each.bdf.split(/[:.]/).map((part) => Number.parseInt(part, 16));
-      view.setUint32(at + device.groupId, each.group, true);
+      view.setUint32(at + device.groupId, ids?.[index] ?? each.group, true);
       view.setUint16(at + device.segment, segment!, true);
       view.setUint8(at + device.bus, bus!);
       view.setUint8(at + device.devfn, (slot! << 3) | fn!);
@@ -335,30 +365,45 @@ export class FakeDevice {
   }
 }
 
-/** An opened device fd. Holds its group, as in the kernel. */
+/**
+ * An opened device fd. Holds its owner, as in the kernel: the group that it came from, or the iommufd that it was bound
+ * to. A file of /dev/vfio/devices has no owner, and does nothing, before that.
+ */
 export class FakeDeviceFile extends MmioFile {
   readonly label: string;
   readonly device: FakeDevice;
-  private readonly group: OpenFile;
+  /** The last fd is gone; the owner is still held. */
+  onRelease: (() => void) | undefined;
+  private holder: OpenFile | undefined;
 
-  constructor(device: FakeDevice, group: OpenFile) {
+  constructor(device: FakeDevice, owner?: OpenFile) {
     super();
     this.device = device;
-    this.group = group;
     this.label = `vfio-device ${device.bdf}`;
-    group.hold();
-    device.opened();
+    if (owner !== undefined) this.grant(owner);
+  }
+
+  get owner(): OpenFile | undefined {
+    return this.holder;
+  }
+
+  /** The device is opened for this file. */
+  grant(owner: OpenFile): void {
+    this.holder = owner;
+    owner.hold();
+    this.device.opened();
   }
 
   override pread(offset: number, into: Uint8Array): number {
-    return this.device.pread(offset, into);
+    return this.holder === undefined ? EINVAL! : this.device.pread(offset, into);
   }
 
   override pwrite(offset: number, from: Uint8Array): number {
-    return this.device.pwrite(offset, from);
+    return this.holder === undefined ? EINVAL! : this.device.pwrite(offset, from);
   }
 
   checkMap(offset: number, sizeBytes: number): void {
+    if (this.holder === undefined) throw kernelError('mmap', 'EINVAL');
     this.device.checkMap(offset, sizeBytes);
   }
 
@@ -374,7 +419,9 @@ export class FakeDeviceFile extends MmioFile {
   }
 
   protected override released(): void {
+    if (this.holder === undefined) return;
     this.device.closed();
-    this.group.drop();
+    this.onRelease?.();
+    this.holder.drop();
   }
 }

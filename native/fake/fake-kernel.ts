@@ -3,10 +3,11 @@
  * faults. Tests of the layers above run on it without a device, without /dev/kvm and without root.
  */
 
-import type { Fd, FileDescriptors, HostFiles, Hva, Kvm, Memory, Native, Process, Vfio } from '../types.ts';
-import { FakeDevice } from './fake-device.ts';
+import type { Fd, FileDescriptors, HostFiles, Hva, Iommufd, Kvm, Memory, Native, Process, Vfio } from '../types.ts';
+import { FakeDevice, FakeDeviceFile } from './fake-device.ts';
 import { FakeFds } from './fake-fds.ts';
 import { FakeFiles } from './fake-files.ts';
+import { FakeIommufd } from './fake-iommufd.ts';
 import { FakeKvm, FakeKvmFd } from './fake-kvm.ts';
 import { FakeMemory } from './fake-memory.ts';
 import { FakePciBus } from './fake-pci-bus.ts';
@@ -35,6 +36,10 @@ const VFIO_CALLS = [
   ...(['vfioRegionInfo', 'vfioIrqInfo', 'vfioSetIrqs', 'vfioDeviceReset', 'vfioHotResetInfo', 'vfioHotReset'] as const),
   ...(['vfioDeviceFeature', 'vfioMapDma', 'vfioUnmapDma'] as const),
 ] as const;
+const IOMMUFD_CALLS = [
+  ...(['iommufdAllocIoas', 'iommufdDestroy', 'iommufdIovaRanges', 'iommufdMap', 'iommufdUnmap'] as const),
+  ...(['vfioBindIommufd', 'vfioAttachIoas', 'vfioDetachIoas'] as const),
+] as const;
 const PROCESS_CALLS = ['resourceLimit', 'setResourceLimit', 'structLayout'] as const;
 
 /** Methods of a part, each through the journal. */
@@ -61,6 +66,7 @@ export class FakeKernel extends Seam {
   readonly memory: FakeMemory = new FakeMemory(this.fds);
   readonly kvm: FakeKvm = new FakeKvm(this.fds, this.memory);
   readonly vfio: FakeVfio = new FakeVfio(this.fds, this.memory);
+  readonly iommufd: FakeIommufd = new FakeIommufd(this.fds, this.memory, this.vfio);
   readonly process: FakeProcess = new FakeProcess();
   readonly pci: FakePciBus = new FakePciBus(this.files, this.vfio);
   readonly devices: Map<string, FakeDevice> = new Map();
@@ -73,13 +79,15 @@ export class FakeKernel extends Seam {
     const memory: Memory = journalled(journal, this.memory, MEMORY_CALLS);
     const kvm: Kvm = journalled(journal, this.kvm, KVM_CALLS);
     const vfio: Vfio = journalled(journal, this.vfio, VFIO_CALLS);
+    const iommufd: Iommufd = journalled(journal, this.iommufd, IOMMUFD_CALLS);
     const limits: Omit<Process, 'pageSizeBytes'> = journalled(journal, this.process, PROCESS_CALLS);
-    Object.assign(this, files, fds, memory, kvm, vfio, limits, { pageSizeBytes: this.process.pageSizeBytes });
-    this.kvm.isVfioFile = (file) => file instanceof FakeGroupFile;
+    Object.assign(this, files, fds, memory, kvm, vfio, iommufd, limits, { pageSizeBytes: this.process.pageSizeBytes });
+    this.kvm.isVfioFile = (file) => file instanceof FakeGroupFile || file instanceof FakeDeviceFile;
     this.vfio.memlockBytes = () => this.process.pinnableBytes;
     this.files.addDevice('/dev/kvm', () => new FakeKvmFd());
     this.files.addDevice('/dev/vfio/vfio', () => this.vfio.openContainer());
     this.pci.addDriver('vfio-pci');
+    this.pci.createDevice = (spec) => this.addPciDevice(spec);
   }
 
   /** Everything that was asked, in order. */
@@ -103,6 +111,19 @@ export class FakeKernel extends Seam {
     this.devices.set(spec.bdf, device);
     this.pci.add(device);
     return device;
+  }
+
+  /** A kernel with IOMMUFD and VFIO_DEVICE_CDEV, unlike Debian's. */
+  enableIommufd(): void {
+    this.files.addDevice('/dev/iommu', () => this.iommufd.open());
+    this.pci.enableCdevs((device) => new FakeDeviceFile(device));
+  }
+
+  /** An fd that this process got from its parent: opened by another hand, and its file known from /proc. */
+  inheritFd(path: string): Fd {
+    const fd = this.fds.open(path, 'rw');
+    this.files.addLink(`/proc/self/fd/${fd}`, path);
+    return fd;
   }
 
   /** Delivers pending eventfds to their watches now; else it happens at setImmediate. */

@@ -3,7 +3,9 @@
 import { kernelError } from '../kernel-error.ts';
 import type { FakeDevice } from './fake-device.ts';
 import type { FakeFiles } from './fake-files.ts';
+import { addSriov, type SriovBus } from './fake-sriov.ts';
 import type { FakeVfio } from './fake-vfio.ts';
+import type { OpenFile } from './open-file.ts';
 import { capabilities, type FakePciSpec } from './pci-spec.ts';
 
 const BUS = '/sys/bus/pci';
@@ -21,6 +23,14 @@ export class FakePciBus {
   private readonly drivers = new Map<string, Set<string>>();
   private readonly files: FakeFiles;
   private readonly vfio: FakeVfio;
+  /** Number of each device's own file in /dev/vfio/devices. */
+  private readonly cdevNumbers = new Map<BusDevice, number>();
+  /** Makes a function of a spec; it then comes back through `add`. */
+  createDevice: (spec: FakePciSpec) => FakeDevice = () => {
+    throw new Error('fake kernel: no VFs without a kernel');
+  };
+  /** What opening a device's own file gives; undefined without VFIO_DEVICE_CDEV. */
+  openCdev: ((device: FakeDevice) => OpenFile) | undefined;
 
   constructor(files: FakeFiles, vfio: FakeVfio) {
     this.files = files;
@@ -82,6 +92,45 @@ export class FakePciBus {
       this.attach(entry, driver);
     }
     if (nativeDriver !== undefined) this.addDriver(nativeDriver);
+    if (spec.sriov !== undefined) addSriov(this.files, this.sriovBus, path, device, spec.sriov);
+  }
+
+  private readonly sriovBus: SriovBus = {
+    addVf: (spec, bindsDriver) => {
+      const device = this.createDevice(spec);
+      if (bindsDriver) this.probe(this.find(spec.bdf));
+      return device;
+    },
+    removeVf: (device) => {
+      const entry = this.find(device.bdf);
+      if (device.driver !== undefined) this.unbind(device.driver, device.bdf);
+      this.devices.delete(device.bdf);
+      const { devices } = this.vfio.group(device.group);
+      devices.splice(devices.indexOf(device), 1);
+      this.files.remove(`${BUS}/devices/${device.bdf}`);
+      this.files.remove(entry.path);
+      this.files.remove(`/sys/kernel/iommu_groups/${device.group}/devices/${device.bdf}`);
+    },
+  };
+
+  /** Files in /dev/vfio/devices for what is on vfio-pci now and later. */
+  enableCdevs(open: (device: FakeDevice) => OpenFile): void {
+    this.openCdev = open;
+    for (const entry of this.devices.values()) this.refreshCdev(entry);
+  }
+
+  private refreshCdev(entry: BusDevice): void {
+    const { openCdev } = this;
+    if (openCdev === undefined || entry.device.spec.group === undefined) return;
+    const number = this.cdevNumbers.get(entry) ?? this.cdevNumbers.size;
+    this.cdevNumbers.set(entry, number);
+    const [node, inSysfs] = [`/dev/vfio/devices/vfio${number}`, `${entry.path}/vfio-dev`];
+    const isOnClass = `/sys/class/vfio-dev/vfio${number}`;
+    if (entry.device.driver === 'vfio-pci') {
+      this.files.addDevice(node, () => openCdev(entry.device));
+      this.files.addLink(`${inSysfs}/vfio${number}/device`, `../../../${entry.device.bdf}`);
+      this.files.addLink(isOnClass, `../..${inSysfs.slice('/sys'.length)}/vfio${number}`);
+    } else for (const path of [node, inSysfs, isOnClass]) this.files.remove(path);
   }
 
   private writeAttributes(entry: BusDevice, spec: FakePciSpec): void {
@@ -171,6 +220,7 @@ export class FakePciBus {
     this.files.remove(`${entry.path}/driver`);
     this.files.remove(`${BUS}/drivers/${driver}/${bdf}`);
     this.refreshGroupNode(entry);
+    this.refreshCdev(entry);
   }
 
   private attach(entry: BusDevice, driver: string): void {
@@ -178,6 +228,7 @@ export class FakePciBus {
     this.files.addLink(`${entry.path}/driver`, `${up(entry.path)}bus/pci/drivers/${driver}`);
     this.files.addLink(`${BUS}/drivers/${driver}/${entry.device.bdf}`, `../../../..${entry.path.slice('/sys'.length)}`);
     this.refreshGroupNode(entry);
+    this.refreshCdev(entry);
   }
 
   /** /dev/vfio/N exists while any member of the group is on vfio-pci. */

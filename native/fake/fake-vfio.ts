@@ -2,9 +2,11 @@
 
 import { kernelError } from '../kernel-error.ts';
 import type { Fd, Hva, Iova, Vfio, VfioIrqSet } from '../types.ts';
+import { VFIO_DEVID_NOT_OWNED } from '../vfio-abi.ts';
 import { FakeContainer } from './fake-container.ts';
 import { type FakeDevice, FakeDeviceFile } from './fake-device.ts';
 import type { FakeFds } from './fake-fds.ts';
+import { FakeIommufdFile } from './fake-ioas.ts';
 import type { FakeMemory } from './fake-memory.ts';
 import { OpenFile } from './open-file.ts';
 
@@ -41,6 +43,8 @@ export class FakeGroup {
   readonly number: number;
   readonly devices: FakeDevice[] = [];
   opened: FakeGroupFile | undefined;
+  /** Devices that are bound to an iommufd: they and an open group exclude each other. */
+  boundDevices = 0;
 
   constructor(number: number) {
     this.number = number;
@@ -51,7 +55,7 @@ export class FakeGroup {
   }
 
   open(): FakeGroupFile {
-    if (this.opened !== undefined) throw kernelError('open', 'EBUSY');
+    if (this.opened !== undefined || this.boundDevices > 0) throw kernelError('open', 'EBUSY');
     this.opened = new FakeGroupFile(this);
     return this.opened;
   }
@@ -172,14 +176,17 @@ export class FakeVfio implements Vfio {
     const device = file.group.devices.find((each) => each.bdf === bdf);
     if (device === undefined || device.driver !== 'vfio-pci') throw kernelError(call, 'ENODEV');
     const token = options.find((option) => option.startsWith('vf_token='))?.slice('vf_token='.length);
-    if (device.vfToken !== undefined && token !== device.vfToken) throw kernelError(call, 'EACCES');
+    const refusal = device.tokenError(token);
+    if (refusal !== undefined) throw kernelError(call, refusal);
     return this.fds.install(new FakeDeviceFile(device, file));
   }
 
   // ---- device -------------------------------------------------------------------------------------------------
 
   private device(fd: Fd, syscall: string): FakeDevice {
-    return this.fds.get(fd, FakeDeviceFile, syscall).device;
+    const file = this.fds.get(fd, FakeDeviceFile, syscall);
+    if (file.owner === undefined) throw kernelError(syscall, 'EINVAL');
+    return file.device;
   }
 
   vfioDeviceInfo(device: Fd): Uint8Array {
@@ -204,17 +211,24 @@ export class FakeVfio implements Vfio {
 
   vfioHotResetInfo(device: Fd): Uint8Array {
     const target = this.device(device, 'VFIO_DEVICE_GET_PCI_HOT_RESET_INFO');
-    return target.hotResetInfo(this.affectedBy(target));
+    const affected = this.affectedBy(target);
+    const { owner } = this.fds.get(device, FakeDeviceFile, 'VFIO_DEVICE_GET_PCI_HOT_RESET_INFO');
+    const ids = owner instanceof FakeIommufdFile ? affected.map((each) => owner.idOf(each)) : undefined;
+    return target.hotResetInfo(affected, ids);
   }
 
   vfioHotReset(device: Fd, groups: readonly Fd[]): void {
     const call = 'VFIO_DEVICE_PCI_HOT_RESET';
     const target = this.device(device, call);
     if (!target.canHotReset) throw kernelError(call, 'ENODEV');
-    if (groups.length === 0) throw kernelError(call, 'EINVAL');
+    const { owner } = this.fds.get(device, FakeDeviceFile, call);
+    const isByIommufd = owner instanceof FakeIommufdFile;
+    if ((groups.length === 0) !== isByIommufd) throw kernelError(call, 'EINVAL');
     const owned = new Set(groups.map((fd) => this.fds.get(fd, FakeGroupFile, call, 'EINVAL').group));
     const affected = this.affectedBy(target);
-    if (affected.some((each) => !owned.has(this.group(each.group)))) throw kernelError(call, 'EINVAL');
+    const isOurs = (each: FakeDevice) =>
+      isByIommufd ? owner.idOf(each) !== VFIO_DEVID_NOT_OWNED : owned.has(this.group(each.group));
+    if (!affected.every(isOurs)) throw kernelError(call, 'EINVAL');
     for (const each of affected) each.wasReset('hot');
   }
 

@@ -1,5 +1,7 @@
 /** How a test describes a PCI function, and the configuration space that such a function has. */
 
+import type { FakeSriovSpec } from './fake-sriov.ts';
+
 /** One BAR, or the 64-bit pair that starts at its index. */
 export interface FakeBarSpec {
   /** Power of two. */
@@ -83,6 +85,8 @@ export interface FakePciSpec {
   /** More sysfs attributes. */
   readonly attributes?: Readonly<Record<string, string>>;
   readonly vfio?: FakeVfioSpec;
+  /** Makes it a PF. */
+  readonly sriov?: FakeSriovSpec;
 }
 
 const BAR_IO = 1;

@@ -22,6 +22,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exposeVcpu(exports);
   exposeVcpuState(exports);
   exposeVfio(exports);
+  exposeIommufd(exports);
   exposeProcess(exports);
   exposeLayout(exports);
   return exports;

@@ -12,6 +12,7 @@ void exposeKvm(Napi::Object exports);
 void exposeVcpu(Napi::Object exports);
 void exposeVcpuState(Napi::Object exports);
 void exposeVfio(Napi::Object exports);
+void exposeIommufd(Napi::Object exports);
 void exposeProcess(Napi::Object exports);
 void exposeLayout(Napi::Object exports);
 

@@ -5,6 +5,7 @@
 
 #include "common.h"
 #include "exposed.h"
+#include "iommufd.h"
 #include "kernel.h"
 
 namespace causeway {
@@ -87,6 +88,7 @@ Napi::Value structLayout(const Napi::CallbackInfo& info) {
   FIELD(vfio_iova_range, end)
   FIELD(vfio_iommu_type1_info_dma_avail, avail)
   SIZE(vfio_pci_hot_reset_info)
+  FIELD(vfio_pci_hot_reset_info, flags)
   FIELD(vfio_pci_hot_reset_info, count)
   FIELD(vfio_pci_hot_reset_info, devices)
   SIZE(vfio_pci_dependent_device)
@@ -94,6 +96,9 @@ Napi::Value structLayout(const Napi::CallbackInfo& info) {
   FIELD(vfio_pci_dependent_device, segment)
   FIELD(vfio_pci_dependent_device, bus)
   FIELD(vfio_pci_dependent_device, devfn)
+  SIZE(IommuIovaRange)
+  FIELD(IommuIovaRange, start)
+  FIELD(IommuIovaRange, last)
 #undef SIZE
 #undef FIELD
   return layout;
