@@ -6,10 +6,11 @@
 export { CausewayError, type ErrorCode, EXIT_CODE, isCausewayError } from './vmm/base/errors.ts';
 export { describeExits, formatSummary } from './vmm/cli/summary.ts';
 export { defineVm } from './vmm/config/define-vm.ts';
-export type { DeviceConfig, Size, VmConfig } from './vmm/config/model.ts';
+export type { DeviceConfig, FdRef, HostFds, IommuMode, Size, VmConfig } from './vmm/config/model.ts';
 export { type CreateVmOptions, createVm } from './vmm/control/create-vm.ts';
 export type {
   ExitCounters,
+  IommuReport,
   SerialConsole,
   VcpuRegisters,
   Vm,

@@ -10,6 +10,12 @@ import type { HostDevice } from './host/sysfs.ts';
 export interface DeviceRequest {
   /** Host address; the domain may be left out. */
   readonly bdf: string;
+  /** UUID that a PF on vfio-pci shares with its VFs. */
+  readonly vfToken?: string;
+  /** File of the device that somebody else opened: of /dev/vfio/devices, or, with {@link groupFd}, out of its group. */
+  readonly deviceFd?: number;
+  /** File of the device's IOMMU group that somebody else opened. */
+  readonly groupFd?: number;
   /** Path of a root-owned file of grants, or grants as lines, which only root may give. */
   readonly configPermit?: string | readonly string[];
   /** Also take grants on registers that guard the host. */

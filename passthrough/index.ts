@@ -8,19 +8,23 @@ import { AssignedFunction } from './assigned-function.ts';
 import { readWcFacts } from './bars/write-combining.ts';
 import type { ConfigGrant } from './config-space/grants.ts';
 import { type DeviceRequest, grantsOf } from './device-request.ts';
+import { AUTO, type BackendChoice, type BackendWish } from './host/backend-choice.ts';
 import { normaliseBdf } from './host/bdf.ts';
 import { checkDevices, raiseMemlock } from './host/preconditions.ts';
 import { type HostDevice, readDevice, readResources } from './host/sysfs.ts';
 import { type DeviceEvent, watchDevice } from './interrupts/events.ts';
 import { loadRom, readRomFile } from './rom/rom.ts';
-import { type DmaBackend, type GroupedDevice, LegacyContainer } from './vfio/container.ts';
 import type { VfioDevice } from './vfio/device.ts';
+import type { DmaBackend, GroupedDevice } from './vfio/dma-backend.ts';
+import { openBackend } from './vfio/open-backend.ts';
 import { Resetter } from './vfio/reset.ts';
 
 export { AssignedFunction } from './assigned-function.ts';
 export { type ConfigGrant, formatGrant, parseGrants } from './config-space/grants.ts';
 export { grantsFor, parsePermitFile, readPermitFile } from './config-space/permit-file.ts';
 export type { DeviceRequest } from './device-request.ts';
+export type { BackendChoice, BackendWish } from './host/backend-choice.ts';
+export { identifyDevices } from './host/inherited-fds.ts';
 export { checkDevices } from './host/preconditions.ts';
 export type { DeviceEvent } from './interrupts/events.ts';
 
@@ -31,6 +35,8 @@ export interface AssignOptions {
   /** All guest RAM: it is pinned and mapped for the devices, GPA as IOVA. Must outlive the session. */
   readonly ram: readonly RamWindow[];
   readonly store: ConfigStore;
+  /** Container or iommufd, and files of theirs that were handed in; default: whichever works, opened here. */
+  readonly iommu?: BackendWish;
   /** As the guest gets it, for the report on write-combining. */
   readonly guestCpuid?: readonly CpuidEntry[];
   warn(message: string): void;
@@ -40,6 +46,8 @@ export interface AssignOptions {
 /** Devices held open, from before a VM's first boot until after its last. */
 export interface PassthroughSession {
   readonly functions: readonly AssignedFunction[];
+  /** What the devices' DMA goes through; undefined without devices. */
+  readonly iommu: BackendChoice | undefined;
   /**
    * Replaces the grants of one device, also while the guest runs. What may be asked for and by whom is as in the
    * configuration.
@@ -61,16 +69,9 @@ export interface PassthroughSession {
 export function openDevices(options: AssignOptions): PassthroughSession {
   const { native, devices, ram } = options;
   const ramBytes = ram.reduce((sum, window) => sum + window.sizeBytes, 0);
-  throwAll(
-    checkDevices(
-      native,
-      devices.map(({ bdf }) => bdf),
-      ramBytes,
-    ),
-  );
+  throwAll(checkDevices(native, devices, ramBytes, options.iommu ? { iommu: options.iommu } : {}));
   const session = new Session(options);
   try {
-    raiseMemlock(native, ramBytes);
     session.open(devices.map((device) => ({ ...device, bdf: normaliseBdf(device.bdf) })));
     return session;
   } catch (error) {
@@ -101,6 +102,7 @@ class Session implements PassthroughSession {
   /** How many powered functions each KVM-known file stands for: KVM takes a group once. */
   readonly #kvmFiles = new Map<Fd, number>();
   #backend: DmaBackend | undefined;
+  #choice: BackendChoice | undefined;
 
   constructor(options: AssignOptions) {
     this.#options = options;
@@ -114,17 +116,31 @@ class Session implements PassthroughSession {
       return {
         bdf: request.bdf,
         group: host.iommuGroup!,
+        ...(request.vfToken === undefined ? {} : { vfToken: request.vfToken }),
+        ...(request.deviceFd === undefined ? {} : { deviceFd: request.deviceFd as Fd }),
+        ...(request.groupFd === undefined ? {} : { groupFd: request.groupFd as Fd }),
         host,
         request,
         grants: grantsOf(native, request, host),
         romFile: readRomFile(native, request.rom, request.bdf),
       };
     });
-    this.#backend = new LegacyContainer(native, grouped, warn);
+    const { backend, choice } = openBackend(native, grouped, this.#options.iommu ?? AUTO, warn);
+    this.#backend = backend;
+    this.#choice = choice;
+    raiseMemlock(
+      native,
+      ram.reduce((sum, window) => sum + window.sizeBytes, 0),
+      backend.kind,
+    );
     // Before any device is open: none can be a bus master before all RAM is mapped.
     this.#backend.mapRam(ram);
     const resetter = new Resetter(native, this.#backend.groups);
     for (const device of grouped) this.#openDevice(device, this.#backend, resetter);
+  }
+
+  get iommu(): BackendChoice | undefined {
+    return this.#choice;
   }
 
   permitConfig(request: DeviceRequest): readonly ConfigGrant[] {

@@ -10,6 +10,7 @@ import { knownCapabilities } from './config-space/capability-info.ts';
 import { type ConfigRange, configMap } from './config-space/config-map.ts';
 import type { ConfigGrant } from './config-space/grants.ts';
 import { CAPABILITY_RULES, EXTENDED_CAPABILITY_RULES } from './config-space/permission-table.ts';
+import { type BackendChoice, chooseBackend } from './host/backend-choice.ts';
 import { readBinding } from './host/binding.ts';
 import { readPciNames } from './host/pci-names.ts';
 import { deviceNotFound } from './host/preconditions.ts';
@@ -51,6 +52,10 @@ export interface InspectReport {
   };
   /** The expansion ROM as sysfs lists it; absent when there is none. */
   readonly rom?: RomInspection;
+  /** What a start would open it through. */
+  readonly iommu: BackendChoice;
+  /** What a physical function says of its virtual ones. */
+  readonly sriov?: { readonly totalVfs: number; readonly numVfs: number };
   /** In the kernel's order of preference. */
   readonly resetMethods: readonly string[];
   /** Absent where the host has no nodes, or does not know. */
@@ -133,6 +138,8 @@ export function inspectDevice(files: HostFiles, bdf: HostBdf, options: InspectOp
     ...given('physicalFunction', device.physicalFunction),
     ...given('rom', romOf(files, bdf)),
     ...given('group', device.iommuGroup === undefined ? undefined : groupOf(files, bdf, device.iommuGroup)),
+    iommu: chooseBackend(files, [{ bdf }]),
+    ...given('sriov', sriovOf(files, bdf)),
     resetMethods: device.resetMethods,
     ...given('numaNode', numaNode >= 0 ? numaNode : undefined),
     ...given('powerState', readText(files, `${PCI_DEVICES}/${bdf}/power_state`)),
@@ -185,6 +192,12 @@ function predictWc(
     const areas = splitBar(bar, { index, sizeBytes, fdOffset: 0, flags: 0, mmapAreas }, msix, pageBytes);
     return [{ bar: index, ...reportWc(files, { bar, mode: 'auto', areas, hostAddress, sizeBytes }, facts) }];
   });
+}
+
+function sriovOf(files: HostFiles, bdf: HostBdf): InspectReport['sriov'] {
+  const read = (name: string): number => Number(readText(files, `${PCI_DEVICES}/${bdf}/${name}`) ?? 0);
+  const totalVfs = read('sriov_totalvfs');
+  return totalVfs > 0 ? { totalVfs, numVfs: read('sriov_numvfs') } : undefined;
 }
 
 function groupOf(files: HostFiles, bdf: HostBdf, number: number): NonNullable<InspectReport['group']> {

@@ -32,16 +32,19 @@ export function checkKvm(native: Native): CausewayError[] {
   return [native.exists(KVM_DEVICE) ? permission() : missing()];
 }
 
-/** @throws CausewayError KVM_MISSING, KVM_PERMISSION, KVM_UNSUPPORTED */
-export function openKvm(native: Native): KvmHost {
+/**
+ * @param given KVM as somebody else opened it; its number is closed
+ * @throws CausewayError KVM_MISSING, KVM_PERMISSION, KVM_UNSUPPORTED
+ */
+export function openKvm(native: Native, given?: Fd): KvmHost {
   let fd: Fd;
   try {
-    fd = native.open(KVM_DEVICE, 'rw');
+    fd = given === undefined ? native.open(KVM_DEVICE, 'rw') : adopted(native, given);
   } catch (error) {
     throw hasErrno(error, 'EACCES', 'EPERM') ? permission(error) : missing(error);
   }
   try {
-    const version = native.kvmApiVersion(fd);
+    const version = versionOf(native, fd);
     if (version !== API_VERSION) throw unsupported(`its API has version ${version}, not ${API_VERSION}`);
     for (const [capability, purpose] of REQUIRED) {
       if (native.kvmCheckExtension(fd, KVM_CAP[capability]) === 0)
@@ -58,6 +61,22 @@ export function openKvm(native: Native): KvmHost {
     native.close(fd);
     throw error;
   }
+}
+
+function versionOf(native: Native, fd: Fd): number {
+  try {
+    return native.kvmApiVersion(fd);
+  } catch (cause) {
+    if (!hasErrno(cause, 'ENOTTY', 'EINVAL')) throw cause;
+    throw new CausewayError('CONFIG_INVALID', `the file that was handed in as KVM is no ${KVM_DEVICE}`, { cause });
+  }
+}
+
+/** Under a number of our own, close-on-exec. */
+function adopted(native: Native, given: Fd): Fd {
+  const fd = native.dup(given);
+  native.close(given);
+  return fd;
 }
 
 function missing(cause?: unknown): CausewayError {

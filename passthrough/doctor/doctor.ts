@@ -4,9 +4,11 @@
  */
 import type { HostBdf, Native } from '../../native/types.ts';
 import { type CausewayError, isCausewayError } from '../../vmm/base/errors.ts';
+import { chooseBackend, IOMMUFD_NODE } from '../host/backend-choice.ts';
 import { checkDevices } from '../host/preconditions.ts';
 import { readDevice, readText } from '../host/sysfs.ts';
 import { LegacyContainer } from '../vfio/container.ts';
+import { openIommufd } from '../vfio/iommufd.ts';
 import { checkDeviceDetails } from './device-checks.ts';
 import { type Finding, findingOf, fix } from './finding.ts';
 import { checkIommu } from './iommu-checks.ts';
@@ -20,7 +22,7 @@ export interface DoctorOptions {
 
 /** Worst first. */
 export function examine(native: Native, { bdfs, ramBytes }: DoctorOptions): Finding[] {
-  const findings = [...checkKvmHost(native), ...checkIommu(native), ...checkVfio(native)];
+  const findings = [...checkKvmHost(native), ...checkIommu(native), ...checkVfio(native, bdfs)];
   const errors = checkDevices(native, bdfs, ramBytes, { findHolders: true });
   // That VFIO is not loaded has been said above.
   const told = (error: CausewayError): boolean => error.code === 'VFIO_MISSING' && error.bdf === undefined;
@@ -40,7 +42,7 @@ export function examine(native: Native, { bdfs, ramBytes }: DoctorOptions): Find
     .sort((a, b) => rank[a.severity] - rank[b.severity]);
 }
 
-function checkVfio(native: Native): Finding[] {
+function checkVfio(native: Native, bdfs: readonly HostBdf[]): Finding[] {
   const findings: Finding[] = [];
   const info = (id: string, path: string, value: string, explanation: string): void =>
     void findings.push({ id, severity: 'info', subject: 'host', evidence: [{ path, value }], explanation, fix: [] });
@@ -63,8 +65,13 @@ function checkVfio(native: Native): Finding[] {
       ],
     });
   }
-  const iommufd = native.exists('/dev/iommu');
-  info('vfio.backend', '/dev/iommu', iommufd ? 'there' : 'absent', 'devices are opened through groups and a container');
+  const { backend, why } = chooseBackend(
+    native,
+    bdfs.map((bdf) => ({ bdf })),
+  );
+  const way = backend === 'iommufd' ? 'their own files and an iommufd' : 'groups and a container';
+  const iommufd = native.exists(IOMMUFD_NODE) ? 'there' : 'absent';
+  info('vfio.backend', IOMMUFD_NODE, iommufd, `devices are opened through ${way}: ${why}`);
   const noIommu = '/sys/module/vfio/parameters/enable_unsafe_noiommu_mode';
   if (readText(native, noIommu) === 'Y') {
     findings.push({
@@ -91,11 +98,16 @@ function checkVfio(native: Native): Finding[] {
   return findings;
 }
 
-/** Groups join a container and the IOMMU takes them, then everything is closed. No device is opened, so none is reset. */
+/**
+ * Groups join a container and the IOMMU takes them, then everything is closed. No device is opened, so none is reset;
+ * that is why through an iommufd only the iommufd itself is tried.
+ */
 function dryOpen(native: Native, bdfs: readonly HostBdf[]): Finding[] {
   const devices = bdfs.map((bdf) => ({ bdf, group: readDevice(native, bdf)!.iommuGroup! }));
+  const { backend } = chooseBackend(native, devices);
   try {
-    new LegacyContainer(native, devices, () => {}).close();
+    if (backend === 'container') new LegacyContainer(native, devices, () => {}).close();
+    else native.close(openIommufd(native).fd);
   } catch (error) {
     if (!isCausewayError(error)) throw error;
     return [findingOf(error)];
@@ -104,7 +116,11 @@ function dryOpen(native: Native, bdfs: readonly HostBdf[]): Finding[] {
     id: 'vfio.open',
     severity: 'info',
     subject: bdf,
-    evidence: [{ path: `/dev/vfio/${group}`, value: 'opened, joined a container, VFIO_SET_IOMMU' }],
+    evidence: [
+      backend === 'container'
+        ? { path: `/dev/vfio/${group}`, value: 'opened, joined a container, VFIO_SET_IOMMU' }
+        : { path: IOMMUFD_NODE, value: 'opened, IOMMU_IOAS_ALLOC' },
+    ],
     explanation: 'this user can assign it',
     fix: [],
   }));

@@ -7,7 +7,7 @@ import { bindCommand } from './binding.ts';
 import { describeHolders } from './holders.ts';
 import { blockingMembers } from './viability.ts';
 
-interface Grouped {
+export interface Grouped {
   readonly bdf: HostBdf;
   readonly group: number;
 }
@@ -172,8 +172,12 @@ export function memlockTooLow(limitBytes: number, ramBytes: number, cause?: unkn
 }
 
 /** VFIO_GROUP_GET_DEVICE_FD */
-export function deviceOpenError(cause: unknown, { bdf, group }: Grouped): CausewayError {
-  if (hasErrno(cause, 'EACCES')) return tokenRequired(bdf, cause);
+export function deviceOpenError(
+  cause: unknown,
+  { bdf, group, vfToken }: Grouped & { readonly vfToken?: string },
+): CausewayError {
+  if (hasErrno(cause, 'EACCES')) return vfToken === undefined ? tokenRequired(bdf, cause) : tokenWrong(bdf, cause);
+  if (hasErrno(cause, 'EINVAL') && vfToken !== undefined) return tokenUnwanted(bdf, cause);
   if (hasErrno(cause, 'EBUSY')) {
     return new CausewayError('DEVICE_BUSY', `${bdf}: the device, or one of its BARs, is in use`, {
       cause,
@@ -198,8 +202,29 @@ export function deviceOpenError(cause: unknown, { bdf, group }: Grouped): Causew
 export function tokenRequired(bdf: HostBdf, cause?: unknown): CausewayError {
   return new CausewayError(
     'VF_TOKEN_REQUIRED',
-    `${bdf} is a virtual function whose physical function is on vfio-pci: it opens only with that one's token`,
-    { cause, bdf, hint: 'bind the physical function to its host driver' },
+    `${bdf} shares a VF token with others: a virtual function whose physical function is on vfio-pci, or that one itself`,
+    {
+      cause,
+      bdf,
+      hint: 'give the UUID with which the physical function was opened: vfToken in the configuration, --device BDF,vf-token=UUID; or bind that one to its host driver',
+    },
+  );
+}
+
+export function tokenWrong(bdf: HostBdf, cause?: unknown): CausewayError {
+  return new CausewayError('VF_TOKEN_REQUIRED', `${bdf}: the VF token is not the one that the physical function has`, {
+    cause,
+    bdf,
+    hint: 'the UUID must be that with which the physical function was opened first; the functions in use decide it',
+  });
+}
+
+/** The kernel refuses a token where it has none to compare. */
+export function tokenUnwanted(bdf: HostBdf, cause?: unknown): CausewayError {
+  return new CausewayError(
+    'CONFIG_INVALID',
+    `${bdf} takes no VF token: it is neither a physical function with SR-IOV nor a virtual one of such on vfio-pci`,
+    { cause, bdf, hint: 'leave vfToken out' },
   );
 }
 

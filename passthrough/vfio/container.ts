@@ -1,72 +1,63 @@
-/**
- * The DMA side of device assignment: IOMMU groups opened, joined in one container, guest RAM mapped. The legacy
- * container stands behind {@link DmaBackend}, so that iommufd can stand beside it.
- */
-import type { Fd, HostBdf, Iova, Native } from '../../native/types.ts';
+/** The legacy way to a device: IOMMU groups opened and joined in one container, guest RAM mapped there. */
+import type { Fd, Native } from '../../native/types.ts';
 import { VFIO_EXTENSION, VFIO_GROUP_FLAGS } from '../../native/vfio-abi.ts';
-import { PAGE_SIZE } from '../../vmm/base/bits.ts';
-import { CausewayError } from '../../vmm/base/errors.ts';
-import type { Range } from '../../vmm/base/ranges.ts';
-import { hex } from '../../vmm/base/units.ts';
+import { CausewayError, hasErrno } from '../../vmm/base/errors.ts';
 import type { RamWindow } from '../../vmm/memory/guest-memory.ts';
+import type { GivenFds } from '../host/backend-choice.ts';
+import { adoptFd } from '../host/inherited-fds.ts';
 import {
   containerError,
   deviceOpenError,
-  dmaMapError,
   groupNotViable,
   groupOpenError,
   joinError,
   setIommuError,
 } from '../host/vfio-errors.ts';
-import { VfioDevice } from './device.ts';
-import { parseIommuInfo, splitByIova } from './iova.ts';
-
-/** A function and the IOMMU group that it is in. */
-export interface GroupedDevice {
-  readonly bdf: HostBdf;
-  readonly group: number;
-}
-
-/** Where devices are opened and guest RAM is mapped for them: GPAs become IOVAs, one to one. */
-export interface DmaBackend {
-  /** Maps guest RAM. @throws CausewayError, and nothing stays mapped */
-  mapRam(windows: readonly RamWindow[]): void;
-  /** @throws CausewayError */
-  openDevice(device: GroupedDevice): VfioDevice;
-  /** The file that KVM wants to know of for this device. Devices of one group share it. */
-  kvmFile(device: GroupedDevice): Fd;
-  /** The group fds that prove ownership for a hot reset, by group number. */
-  readonly groups: ReadonlyMap<number, Fd>;
-  /** Unmaps and closes everything; devices must be closed before. Errors are collected, none thrown. */
-  close(): unknown[];
-}
+import { describedDevice, type VfioDevice } from './device.ts';
+import type { DmaBackend, GroupedDevice } from './dma-backend.ts';
+import { parseIommuInfo } from './iova.ts';
+import { RamMap } from './ram-map.ts';
 
 const VFIO_API_VERSION = 0;
 
 export class LegacyContainer implements DmaBackend {
+  readonly kind = 'container';
   readonly #native: Native;
-  readonly #warn: (message: string) => void;
   readonly #container: Fd;
   readonly #groups = new Map<number, Fd>();
-  #mapped: Range[] = [];
+  readonly #ram: RamMap;
   #open = true;
 
   /**
    * Opens the groups of `devices` and gives their DMA to this process.
    * @throws CausewayError, with everything undone
    */
-  constructor(native: Native, devices: readonly GroupedDevice[], warn: (message: string) => void) {
+  constructor(
+    native: Native,
+    devices: readonly GroupedDevice[],
+    warn: (message: string) => void,
+    given: Pick<GivenFds, 'container'> = {},
+  ) {
     this.#native = native;
-    this.#warn = warn;
+    this.#ram = new RamMap(
+      native,
+      {
+        info: () => parseIommuInfo(native.vfioIommuInfo(this.#container)),
+        map: (hva, iova, sizeBytes) => native.vfioMapDma(this.#container, hva, iova, sizeBytes),
+        unmap: (iova, sizeBytes) => native.vfioUnmapDma(this.#container, iova, sizeBytes),
+      },
+      warn,
+    );
     try {
-      this.#container = native.open('/dev/vfio/vfio', 'rw');
+      this.#container =
+        given.container === undefined ? native.open('/dev/vfio/vfio', 'rw') : adoptFd(native, given.container);
     } catch (error) {
       throw containerError(error);
     }
     try {
       this.#check();
       for (const device of devices) this.#join(device);
-      this.#setIommu();
+      if (!this.#hasIommu()) this.#setIommu();
     } catch (error) {
       this.close();
       throw error;
@@ -82,50 +73,28 @@ export class LegacyContainer implements DmaBackend {
   }
 
   mapRam(windows: readonly RamWindow[]): void {
-    const info = parseIommuInfo(this.#native.vfioIommuInfo(this.#container));
-    const ramBytes = windows.reduce((sum, window) => sum + window.sizeBytes, 0);
-    try {
-      for (const window of windows) {
-        const ram: Range = { start: window.gpa, size: window.sizeBytes };
-        const { mappable, unreachable } = splitByIova(ram, info);
-        for (const hole of unreachable) {
-          this.#warn(
-            `devices cannot reach ${hole.size} bytes of guest RAM at ${hex(hole.start)}: reserved by the IOMMU`,
-          );
-        }
-        for (const part of mappable) {
-          const hva = (window.hva + (part.start - window.gpa)) as typeof window.hva;
-          this.#map(hva, part, ramBytes);
-        }
-      }
-    } catch (error) {
-      this.#unmapAll();
-      throw error;
-    }
+    this.#ram.map(windows);
   }
 
   openDevice(device: GroupedDevice): VfioDevice {
+    const { bdf, vfToken } = device;
     let fd: Fd;
     try {
-      fd = this.#native.vfioGroupGetDevice(this.kvmFile(device), device.bdf);
+      const name = vfToken === undefined ? bdf : `${bdf} vf_token=${vfToken}`;
+      fd =
+        device.deviceFd === undefined
+          ? this.#native.vfioGroupGetDevice(this.kvmFile(device), name)
+          : adoptFd(this.#native, device.deviceFd);
     } catch (error) {
       throw deviceOpenError(error, device);
     }
-    try {
-      return new VfioDevice(this.#native, device.bdf, fd);
-    } catch (error) {
-      this.#native.close(fd);
-      throw new CausewayError('DEVICE_UNSUPPORTED', `${device.bdf}: VFIO does not describe the device`, {
-        cause: error,
-        bdf: device.bdf,
-      });
-    }
+    return describedDevice(this.#native, bdf, fd);
   }
 
   close(): unknown[] {
     if (!this.#open) return [];
     this.#open = false;
-    const errors = this.#unmapAll();
+    const errors = this.#ram.unmapAll();
     const attempt = (step: () => void): void => {
       try {
         step();
@@ -154,20 +123,35 @@ export class LegacyContainer implements DmaBackend {
 
   #join(device: GroupedDevice): void {
     if (this.#groups.has(device.group)) return;
-    const path = `/dev/vfio/${device.group}`;
     let group: Fd;
     try {
-      group = this.#native.open(path, 'rw');
+      group =
+        device.groupFd === undefined
+          ? this.#native.open(`/dev/vfio/${device.group}`, 'rw')
+          : adoptFd(this.#native, device.groupFd);
     } catch (error) {
       throw groupOpenError(this.#native, error, device);
     }
     this.#groups.set(device.group, group);
-    if ((this.#native.vfioGroupStatus(group) & VFIO_GROUP_FLAGS.VIABLE) === 0)
-      throw groupNotViable(this.#native, device);
+    const status = this.#native.vfioGroupStatus(group);
+    if ((status & VFIO_GROUP_FLAGS.VIABLE) === 0) throw groupNotViable(this.#native, device);
+    // Who opened it may have joined it to the container already.
+    if ((status & VFIO_GROUP_FLAGS.CONTAINER_SET) !== 0) return;
     try {
       this.#native.vfioGroupSetContainer(group, this.#container);
     } catch (error) {
       throw joinError(this.#native, error, device);
+    }
+  }
+
+  /** A container that was handed in may have its IOMMU already. */
+  #hasIommu(): boolean {
+    try {
+      this.#native.vfioIommuInfo(this.#container);
+      return true;
+    } catch (error) {
+      if (hasErrno(error, 'EINVAL', 'ENOTTY')) return false;
+      throw error;
     }
   }
 
@@ -177,30 +161,5 @@ export class LegacyContainer implements DmaBackend {
     } catch (error) {
       throw setIommuError(error);
     }
-  }
-
-  #map(hva: RamWindow['hva'], part: Range, ramBytes: number): void {
-    if (part.size % PAGE_SIZE !== 0) throw new RangeError(`RAM at ${hex(part.start)} is no whole number of pages`);
-    try {
-      this.#native.vfioMapDma(this.#container, hva, part.start as Iova, part.size);
-    } catch (error) {
-      throw dmaMapError(this.#native, error, part, ramBytes);
-    }
-    this.#mapped.push(part);
-  }
-
-  #unmapAll(): unknown[] {
-    const errors: unknown[] = [];
-    for (const part of this.#mapped.reverse()) {
-      try {
-        const freed = this.#native.vfioUnmapDma(this.#container, part.start as Iova, part.size);
-        if (freed !== part.size)
-          errors.push(new Error(`unmapped ${freed} of ${part.size} bytes at ${hex(part.start)}`));
-      } catch (error) {
-        errors.push(error);
-      }
-    }
-    this.#mapped = [];
-    return errors;
   }
 }

@@ -2,7 +2,7 @@
 import type { Fd, HostBdf, Native } from '../../native/types.ts';
 import { VFIO_DEVICE_FLAGS, VFIO_DEVICE_INFO, VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../../native/vfio-abi.ts';
 import { ones, readLe, writeLe } from '../../vmm/base/bits.ts';
-import { hasErrno } from '../../vmm/base/errors.ts';
+import { CausewayError, hasErrno } from '../../vmm/base/errors.ts';
 import type { ConfigDevice } from '../../vmm/pci/config-space.ts';
 import { viewOf } from './info-caps.ts';
 import { parseRegionInfo, type Region } from './regions.ts';
@@ -15,6 +15,19 @@ export interface IrqInfo {
 const NO_IRQ: IrqInfo = { flags: 0, count: 0 };
 const STANDARD_CONFIG_BYTES = 256;
 const MAX_CONFIG_BYTES = 4096;
+
+/**
+ * Takes over the fd of a device that was just opened.
+ * @throws CausewayError DEVICE_UNSUPPORTED, with the fd closed
+ */
+export function describedDevice(native: Native, bdf: HostBdf, fd: Fd): VfioDevice {
+  try {
+    return new VfioDevice(native, bdf, fd);
+  } catch (error) {
+    native.close(fd);
+    throw new CausewayError('DEVICE_UNSUPPORTED', `${bdf}: VFIO does not describe the device`, { cause: error, bdf });
+  }
+}
 
 export class VfioDevice implements ConfigDevice {
   readonly bdf: HostBdf;

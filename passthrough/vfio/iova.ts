@@ -1,6 +1,7 @@
 /** Which I/O virtual addresses an IOMMU can map, and how guest RAM fits into them. Pure. */
 
 import {
+  IOMMU_IOVA_RANGE,
   VFIO_CAP_DMA_AVAIL,
   VFIO_CAP_IOVA_RANGE,
   VFIO_IOMMU_CAP,
@@ -44,6 +45,23 @@ export function parseIommuInfo(bytes: Uint8Array): IommuInfo {
     pageBytes: pageSizes === 0n ? PAGE_SIZE : Number(pageSizes & -pageSizes),
     ranges: ranges ? readRanges(info, ranges.offset) : undefined,
     mappingsLeft: left ?? Number.POSITIVE_INFINITY,
+  };
+}
+
+/** Decodes what IOMMU_IOAS_IOVA_RANGES tells; `last` is inclusive there too. An iommufd has no limit on mappings. */
+export function parseIovaRanges(answer: { readonly alignmentBytes: number; readonly ranges: Uint8Array }): IommuInfo {
+  const view = viewOf(answer.ranges);
+  const ranges: Range[] = [];
+  for (let at = 0; at + IOMMU_IOVA_RANGE.bytes <= view.byteLength; at += IOMMU_IOVA_RANGE.bytes) {
+    const start = readU64(view, at + IOMMU_IOVA_RANGE.start);
+    const last = readU64(view, at + IOMMU_IOVA_RANGE.last);
+    if (last > start) ranges.push({ start, size: Math.min(last, Number.MAX_SAFE_INTEGER - 1) - start + 1 });
+  }
+  return {
+    // It counts pages of the host as well, which the kernel pins as a whole.
+    pageBytes: Math.max(answer.alignmentBytes, PAGE_SIZE),
+    ranges: ranges.sort((a, b) => a.start - b.start),
+    mappingsLeft: Number.POSITIVE_INFINITY,
   };
 }
 

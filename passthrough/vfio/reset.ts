@@ -3,7 +3,7 @@
  * every function that shares it, if all of those are ours, else not at all. What was done is reported, never assumed.
  */
 import type { Fd, HostBdf, Native } from '../../native/types.ts';
-import { VFIO_HOT_RESET_INFO } from '../../native/vfio-abi.ts';
+import { VFIO_DEVID_NOT_OWNED, VFIO_HOT_RESET_FLAGS, VFIO_HOT_RESET_INFO } from '../../native/vfio-abi.ts';
 import { isKernelError } from '../../vmm/base/errors.ts';
 import { PCI_DEVICES, readText } from '../host/sysfs.ts';
 import type { VfioDevice } from './device.ts';
@@ -17,8 +17,11 @@ export interface ResetResult {
 
 /** A function that a hot reset would also hit. */
 interface Affected {
+  /** Its IOMMU group; with iommufd its device id there. */
   readonly group: number;
   readonly bdf: HostBdf;
+  /** Told by an iommufd, which knows its devices: ours, or another's. */
+  readonly isOwned?: boolean;
 }
 
 const REVISION_AND_CLASS = 8;
@@ -70,12 +73,13 @@ export class Resetter {
     } catch (error) {
       return { method: `none: ${before}no slot or bus reset (${codeOf(error)})`, ok: false };
     }
-    const foreign = affected.filter(({ group }) => !this.#groups.has(group));
+    const foreign = affected.filter(({ group, isOwned }) => !(isOwned ?? this.#groups.has(group)));
     if (foreign.length > 0) {
       const names = foreign.map(({ bdf }) => bdf).join(', ');
       return { method: `none: ${before}a hot reset would also hit ${names}`, ok: false };
     }
-    const groups = [...new Set(affected.map(({ group }) => this.#groups.get(group)!))];
+    // An iommufd wants no proof.
+    const groups = [...new Set(affected.flatMap(({ group, isOwned }) => (isOwned ? [] : this.#groups.get(group)!)))];
     try {
       this.#native.vfioHotReset(device.fd, groups);
     } catch (error) {
@@ -97,6 +101,7 @@ export function parseHotResetInfo(bytes: Uint8Array): Affected[] {
   const info = viewOf(bytes);
   if (info.byteLength < VFIO_HOT_RESET_INFO.devices) return [];
   const affected: Affected[] = [];
+  const byId = (info.getUint32(VFIO_HOT_RESET_INFO.flags, true) & VFIO_HOT_RESET_FLAGS.DEV_ID) !== 0;
   const count = info.getUint32(VFIO_HOT_RESET_INFO.count, true);
   for (let i = 0; i < count; i++) {
     const at = VFIO_HOT_RESET_INFO.devices + i * VFIO_HOT_RESET_INFO.deviceBytes;
@@ -104,7 +109,8 @@ export function parseHotResetInfo(bytes: Uint8Array): Affected[] {
     const [bus, devfn] = [info.getUint8(at + 6), info.getUint8(at + 7)];
     const digits = (value: number, width: number): string => value.toString(16).padStart(width, '0');
     const bdf = `${digits(info.getUint16(at + 4, true), 4)}:${digits(bus, 2)}:${digits(devfn >> 3, 2)}.${devfn & 7}`;
-    affected.push({ group: info.getUint32(at, true), bdf: bdf as HostBdf });
+    const group = info.getUint32(at, true);
+    affected.push({ group, bdf: bdf as HostBdf, ...(byId ? { isOwned: group !== VFIO_DEVID_NOT_OWNED } : {}) });
   }
   return affected;
 }

@@ -4,6 +4,9 @@ import type { EnumSchema, MessageSchema, MethodSchema, Schema } from '../schema.
 /** One for each arm of VmEvent that may be asked for. */
 export type VmEventKind = 'VM_EVENT_KIND_UNSPECIFIED' | 'VM_EVENT_KIND_STATE' | 'VM_EVENT_KIND_REBOOT' | 'VM_EVENT_KIND_WARNING' | 'VM_EVENT_KIND_DEVICE' | 'VM_EVENT_KIND_EXIT';
 
+/** What devices are opened through. */
+export type IommuMode = 'IOMMU_MODE_UNSPECIFIED' | 'IOMMU_MODE_AUTO' | 'IOMMU_MODE_CONTAINER' | 'IOMMU_MODE_IOMMUFD';
+
 export type WcMode = 'WC_MODE_UNSPECIFIED' | 'WC_MODE_AUTO' | 'WC_MODE_REQUIRE' | 'WC_MODE_DENY' | 'WC_MODE_HOST';
 
 export type VmState = 'VM_STATE_UNSPECIFIED' | 'VM_STATE_CREATED' | 'VM_STATE_RUNNING' | 'VM_STATE_PAUSED' | 'VM_STATE_STOPPING' | 'VM_STATE_STOPPED' | 'VM_STATE_CLOSED';
@@ -194,11 +197,25 @@ export interface VmConfig {
   readonly control?: string | undefined;
   /** A second serial port, COM2, for programs. Default: false. */
   readonly channel?: boolean | undefined;
+  /** What devices are opened through. Default: AUTO. */
+  readonly iommu?: IommuMode | undefined;
+  /** Files that another process opened, so that the monitor need not. */
+  readonly fds?: HostFds | undefined;
+}
+
+/** Files that the monitor inherited, each by its number in decimal or by its name in LISTEN_FDNAMES. */
+export interface HostFds {
+  /** dev/kvm */
+  readonly kvm?: string | undefined;
+  /** dev/vfio/vfio */
+  readonly container?: string | undefined;
+  /** dev/iommu */
+  readonly iommufd?: string | undefined;
 }
 
 /** One assigned PCI function. */
 export interface DeviceConfig {
-  /** Host address; the domain may be left out. */
+  /** Host address; the domain may be left out. Empty where device_fd tells it. */
   readonly bdf: string;
   /** Path of a root-owned file of grants. */
   readonly configPermitFile?: string | undefined;
@@ -212,6 +229,11 @@ export interface DeviceConfig {
   readonly rom?: string | undefined;
   /** Identifiers that the guest sees in place of the device's own. */
   readonly ids?: PciIds | undefined;
+  /** UUID that a physical function on vfio-pci shares with its virtual functions. */
+  readonly vfToken?: string | undefined;
+  /** Files that the monitor inherited, by number in decimal or by name in LISTEN_FDNAMES: the device, and its group. */
+  readonly deviceFd?: string | undefined;
+  readonly groupFd?: string | undefined;
 }
 
 /** Identifiers of a function: 16 bits each, the revision 8. What is left out is the device's own. */
@@ -260,6 +282,14 @@ export interface VmReport {
   readonly devices: readonly FunctionReport[];
   readonly exits?: ExitCounters | undefined;
   readonly reboots: bigint;
+  /** What the devices are opened through; absent without devices. */
+  readonly iommu?: IommuReport | undefined;
+}
+
+export interface IommuReport {
+  readonly backend: IommuMode;
+  /** Why this one, as a clause for people. */
+  readonly why: string;
 }
 
 /** How a run ended. */
@@ -482,6 +512,7 @@ export interface MessageTypes {
   Exited: Exited;
   EventsDropped: EventsDropped;
   VmConfig: VmConfig;
+  HostFds: HostFds;
   DeviceConfig: DeviceConfig;
   PciIds: PciIds;
   GrantLines: GrantLines;
@@ -489,6 +520,7 @@ export interface MessageTypes {
   BarWcMode: BarWcMode;
   VmInfo: VmInfo;
   VmReport: VmReport;
+  IommuReport: IommuReport;
   VmExit: VmExit;
   VmExitShutdown: VmExitShutdown;
   VmExitRebootLimit: VmExitRebootLimit;
@@ -514,6 +546,7 @@ export interface MessageTypes {
 
 const enums = {
   VmEventKind: {"VM_EVENT_KIND_UNSPECIFIED":0,"VM_EVENT_KIND_STATE":1,"VM_EVENT_KIND_REBOOT":2,"VM_EVENT_KIND_WARNING":3,"VM_EVENT_KIND_DEVICE":4,"VM_EVENT_KIND_EXIT":5},
+  IommuMode: {"IOMMU_MODE_UNSPECIFIED":0,"IOMMU_MODE_AUTO":1,"IOMMU_MODE_CONTAINER":2,"IOMMU_MODE_IOMMUFD":3},
   WcMode: {"WC_MODE_UNSPECIFIED":0,"WC_MODE_AUTO":1,"WC_MODE_REQUIRE":2,"WC_MODE_DENY":3,"WC_MODE_HOST":4},
   VmState: {"VM_STATE_UNSPECIFIED":0,"VM_STATE_CREATED":1,"VM_STATE_RUNNING":2,"VM_STATE_PAUSED":3,"VM_STATE_STOPPING":4,"VM_STATE_STOPPED":5,"VM_STATE_CLOSED":6},
   BarKind: {"BAR_KIND_UNSPECIFIED":0,"BAR_KIND_MEMORY":1,"BAR_KIND_PORT":2},
@@ -553,14 +586,16 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   DeviceEvent: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"what","kind":"string","presence":"plain"}]]),
   Exited: new Map([[1, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}]]),
   EventsDropped: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
-  VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}], [12, {"name":"channel","kind":"bool","presence":"optional"}]]),
-  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}]]),
+  VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}], [12, {"name":"channel","kind":"bool","presence":"optional"}], [30, {"name":"iommu","kind":"enum","type":"IommuMode","presence":"optional"}], [31, {"name":"fds","kind":"message","type":"HostFds","presence":"optional"}]]),
+  HostFds: new Map([[1, {"name":"kvm","kind":"string","presence":"optional"}], [2, {"name":"container","kind":"string","presence":"optional"}], [3, {"name":"iommufd","kind":"string","presence":"optional"}]]),
+  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}], [30, {"name":"vfToken","kind":"string","presence":"optional"}], [31, {"name":"deviceFd","kind":"string","presence":"optional"}], [32, {"name":"groupFd","kind":"string","presence":"optional"}]]),
   PciIds: new Map([[1, {"name":"vendor","kind":"uint32","presence":"optional"}], [2, {"name":"device","kind":"uint32","presence":"optional"}], [3, {"name":"subsystemVendor","kind":"uint32","presence":"optional"}], [4, {"name":"subsystemDevice","kind":"uint32","presence":"optional"}], [5, {"name":"revision","kind":"uint32","presence":"optional"}]]),
   GrantLines: new Map([[1, {"name":"lines","kind":"string","presence":"list"}]]),
   WcModes: new Map([[1, {"name":"default","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"bars","kind":"message","type":"BarWcMode","presence":"list"}]]),
   BarWcMode: new Map([[1, {"name":"bar","kind":"uint32","presence":"plain"}], [2, {"name":"mode","kind":"enum","type":"WcMode","presence":"plain"}]]),
   VmInfo: new Map([[1, {"name":"state","kind":"enum","type":"VmState","presence":"plain"}], [2, {"name":"pid","kind":"uint32","presence":"plain"}], [3, {"name":"report","kind":"message","type":"VmReport","presence":"optional"}], [4, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}], [5, {"name":"config","kind":"message","type":"VmConfig","presence":"optional"}]]),
-  VmReport: new Map([[1, {"name":"name","kind":"string","presence":"plain"}], [2, {"name":"cpus","kind":"uint32","presence":"plain"}], [3, {"name":"memoryBytes","kind":"uint64","presence":"plain"}], [4, {"name":"kernel","kind":"string","presence":"plain"}], [5, {"name":"devices","kind":"message","type":"FunctionReport","presence":"list"}], [6, {"name":"exits","kind":"message","type":"ExitCounters","presence":"optional"}], [7, {"name":"reboots","kind":"uint64","presence":"plain"}]]),
+  VmReport: new Map([[1, {"name":"name","kind":"string","presence":"plain"}], [2, {"name":"cpus","kind":"uint32","presence":"plain"}], [3, {"name":"memoryBytes","kind":"uint64","presence":"plain"}], [4, {"name":"kernel","kind":"string","presence":"plain"}], [5, {"name":"devices","kind":"message","type":"FunctionReport","presence":"list"}], [6, {"name":"exits","kind":"message","type":"ExitCounters","presence":"optional"}], [7, {"name":"reboots","kind":"uint64","presence":"plain"}], [8, {"name":"iommu","kind":"message","type":"IommuReport","presence":"optional"}]]),
+  IommuReport: new Map([[1, {"name":"backend","kind":"enum","type":"IommuMode","presence":"plain"}], [2, {"name":"why","kind":"string","presence":"plain"}]]),
   VmExit: new Map([[1, {"name":"shutdown","kind":"message","type":"VmExitShutdown","presence":"optional","oneof":"reason"}], [2, {"name":"rebootLimit","kind":"message","type":"VmExitRebootLimit","presence":"optional","oneof":"reason"}], [3, {"name":"debugExit","kind":"message","type":"VmExitDebugExit","presence":"optional","oneof":"reason"}], [4, {"name":"crash","kind":"message","type":"VmExitCrash","presence":"optional","oneof":"reason"}], [5, {"name":"stopped","kind":"message","type":"VmExitStopped","presence":"optional","oneof":"reason"}]]),
   VmExitShutdown: new Map([]),
   VmExitRebootLimit: new Map([[1, {"name":"reboots","kind":"uint64","presence":"plain"}]]),

@@ -5,7 +5,8 @@ import { didYouMean } from '../config/issues.ts';
 
 /** One option of a command. The help text is made from the same table. */
 export interface OptionSpec {
-  readonly type: 'flag' | 'text' | 'list' | 'whole' | 'seconds';
+  /** `list` is repeatable and splits at commas, `items` is repeatable and does not. */
+  readonly type: 'flag' | 'text' | 'list' | 'items' | 'whole' | 'seconds';
   /** How the value is called in the help, for example `FILE`. */
   readonly value?: string;
   readonly help: string;
@@ -19,7 +20,7 @@ type ValueOf<S extends OptionSpec> = S['type'] extends 'flag'
   ? boolean
   : S['type'] extends 'text'
     ? string
-    : S['type'] extends 'list'
+    : S['type'] extends 'list' | 'items'
       ? readonly string[]
       : number;
 
@@ -70,7 +71,7 @@ function readOption(
   faults: string[],
 ): void {
   const before = values[name];
-  if (before !== undefined && spec.type !== 'list' && spec.type !== 'flag') faults.push(`--${name} is given twice`);
+  if (before !== undefined && !['list', 'items', 'flag'].includes(spec.type)) faults.push(`--${name} is given twice`);
   if (spec.type === 'flag') {
     if (text === undefined) values[name] = true;
     else faults.push(`--${name} takes no value`);
@@ -82,8 +83,9 @@ function readOption(
     return;
   }
   if (spec.type === 'text') values[name] = text;
-  else if (spec.type === 'list') values[name] = [...(Array.isArray(before) ? before : []), ...text.split(',')];
-  else {
+  else if (spec.type === 'list' || spec.type === 'items') {
+    values[name] = [...(Array.isArray(before) ? before : []), ...(spec.type === 'list' ? text.split(',') : [text])];
+  } else {
     const pattern = spec.type === 'whole' ? /^\d+$/ : /^\d+(\.\d+)?$/;
     const number = pattern.test(text) ? Number(text) : Number.NaN;
     if (Number.isFinite(number)) values[name] = number;

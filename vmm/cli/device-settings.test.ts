@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { isCausewayError } from '../base/errors.ts';
 import { normaliseVmConfig } from '../config/normalise.ts';
-import { runConfig } from './run-options.ts';
+import { parseRunOptions, runConfig } from './run-options.ts';
 
 const devices = (device: unknown) => normaliseVmConfig({ kernel: 'k', devices: [device] }).devices;
 
@@ -65,6 +65,18 @@ test('every fault of them is told with its path', () => {
     ]);
   }
   expect(() => devices({ bdf: '01:00.0', wc: 'fast' })).toThrow(/must be "auto", "require", "deny", "host"/);
+});
+
+test('inherited files and VF tokens on the command line, as they are typed', async () => {
+  const words = '--kernel k --device 01:00.0,02:00.0,vf-token=U --device fd=7 --device group-fd=grp,fd=8 --kvm-fd 9';
+  expect(
+    await runConfig(parseRunOptions([...words.split(' '), '--iommufd-fd', 'iommufd', '--iommu', 'iommufd'])),
+  ).toEqual({
+    kernel: 'k',
+    devices: ['01:00.0', { bdf: '02:00.0', vfToken: 'U' }, { deviceFd: 7 }, { groupFd: 'grp', deviceFd: 8 }],
+    fds: { kvm: 9, iommufd: 'iommufd' },
+    iommu: 'iommufd',
+  });
 });
 
 test('options of the command line are laid over every device', async () => {

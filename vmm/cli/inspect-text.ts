@@ -30,6 +30,8 @@ function identity(report: InspectReport): string[] {
     `  ids       ${ids}, class ${classCode.toString(16).padStart(6, '0')}${className ? ` (${className})` : ''}`,
     `  driver    ${report.driver ?? 'none'}${override}`,
     ...(report.physicalFunction ? [`  VF of     ${report.physicalFunction}`] : []),
+    ...(report.sriov ? [`  SR-IOV    ${report.sriov.numVfs} of ${report.sriov.totalVfs} VFs`] : []),
+    `  opened by ${report.iommu.backend}: ${report.iommu.why}`,
     ...(report.rom ? [`  ROM       ${describeRom(report.rom)}`] : []),
     `  reset     ${report.resetMethods.join(', ') || 'the kernel knows no way'}`,
     `  NUMA node ${report.numaNode ?? 'none'}`,

@@ -1,4 +1,5 @@
 /** The options of `causeway run`, and the configuration that they and a file make together. */
+import { parseFdRef } from '../config/fd-settings.ts';
 import { didYouMean } from '../config/issues.ts';
 import { loadVmConfig } from '../config/load.ts';
 import { type OptionTable, type OptionValues, parseOptions, usageError } from './arguments.ts';
@@ -15,10 +16,18 @@ export const RUN_OPTIONS = {
   memory: { type: 'text', value: 'SIZE', help: 'guest RAM, for example 512M or 6GiB (512M)' },
   cpus: { type: 'whole', value: 'N', help: 'vCPUs, 1 to 64 (1)' },
   device: {
-    type: 'list',
+    type: 'items',
     value: 'BDF[,KEY=VALUE...]',
-    help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable. Keys: rom (off, host, file:PATH), wc',
+    help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable. Keys: rom (off, host, file:PATH), wc, vf-token (UUID), fd and group-fd (files that this process inherited, by number or by name in LISTEN_FDNAMES; the address may then be left out)',
   },
+  iommu: {
+    type: 'text',
+    value: 'MODE',
+    help: 'what devices are opened through: auto, container or iommufd (auto: iommufd where it works)',
+  },
+  'iommufd-fd': { type: 'text', value: 'FD', help: '/dev/iommu as this process inherited it' },
+  'container-fd': { type: 'text', value: 'FD', help: '/dev/vfio/vfio as this process inherited it' },
+  'kvm-fd': { type: 'text', value: 'FD', help: '/dev/kvm as this process inherited it' },
   'config-permit': {
     type: 'text',
     value: 'FILE',
@@ -71,13 +80,15 @@ export async function runConfig(options: RunOptions): Promise<unknown> {
     memory: options.memory,
     cpus: options.cpus,
     devices: withDeviceOptions(
-      options.device?.map(parseDeviceOption) ?? ('devices' in file ? file.devices : undefined),
+      options.device?.flatMap(parseDeviceOption) ?? ('devices' in file ? file.devices : undefined),
       options,
     ),
     hugePages: options['huge-pages'],
     rebootLimit: options['reboot-limit'],
     unpackKernel: options['no-unpack'] ? false : undefined,
     control: options.control,
+    iommu: options.iommu,
+    fds: hostFds(options, 'fds' in file ? file.fds : undefined),
   };
   return { ...file, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
 }
@@ -86,30 +97,44 @@ export async function runConfig(options: RunOptions): Promise<unknown> {
 const DEVICE_OPTIONS: Readonly<Record<string, (value: string) => object>> = {
   rom: (rom) => ({ rom }),
   wc: (wc) => ({ wc }),
+  'vf-token': (vfToken) => ({ vfToken }),
+  fd: (deviceFd) => ({ deviceFd: parseFdRef(deviceFd) }),
+  'group-fd': (groupFd) => ({ groupFd: parseFdRef(groupFd) }),
 };
 
+/** The files that options name, laid over those of the configuration file. */
+function hostFds(options: RunOptions, file: unknown): unknown {
+  const given = { kvm: options['kvm-fd'], container: options['container-fd'], iommufd: options['iommufd-fd'] };
+  const fds = Object.entries(given).flatMap(([key, text]) => (text === undefined ? [] : [[key, parseFdRef(text)]]));
+  if (fds.length === 0) return undefined;
+  return { ...(typeof file === 'object' && file !== null ? file : {}), ...Object.fromEntries(fds) };
+}
+
 /**
- * `BDF` as it is, `BDF,KEY=VALUE,…` as an object; values are checked with the rest of the configuration.
+ * `BDF` as it is, `BDF,KEY=VALUE,…` as an object; several addresses are several devices, and what follows one is its
+ * own. Values are checked with the rest of the configuration.
  * @throws CausewayError USAGE for a key that is not known
  */
-function parseDeviceOption(text: string): unknown {
-  const [bdf, ...pairs] = text.split(',');
-  if (pairs.length === 0) return text;
+function parseDeviceOption(text: string): unknown[] {
   const faults: string[] = [];
-  const settings = pairs.map((pair) => {
-    const [, key = pair, value] = /^([^=]*)=(.*)$/.exec(pair) ?? [];
+  const devices: (string | Record<string, unknown>)[] = [];
+  for (const word of text.split(',')) {
+    const [, key = word, value] = /^([^=]*)=(.*)$/.exec(word) ?? [];
     const known = Object.hasOwn(DEVICE_OPTIONS, key) ? DEVICE_OPTIONS[key] : undefined;
-    if (known && value !== undefined) return known(value);
-    const names = Object.keys(DEVICE_OPTIONS);
-    faults.push(
-      known
-        ? `--device ${bdf}: "${key}" needs a value`
-        : `--device ${bdf}: there is no "${key}"${didYouMean(key, names)}`,
-    );
-    return {};
-  });
+    if (value === undefined && known === undefined && (devices.length === 0 || word.includes(':'))) {
+      devices.push(word);
+      continue;
+    }
+    // Settings without an address: a file tells it.
+    const device = devices.pop() ?? {};
+    const before = typeof device === 'string' ? { bdf: device } : device;
+    devices.push({ ...before, ...(known && value !== undefined ? known(value) : {}) });
+    const where = `--device ${text.split(',')[0]}`;
+    if (known && value === undefined) faults.push(`${where}: "${key}" needs a value`);
+    else if (!known) faults.push(`${where}: there is no "${key}"${didYouMean(key, Object.keys(DEVICE_OPTIONS))}`);
+  }
   if (faults.length > 0) throw usageError('run', faults);
-  return Object.assign({ bdf }, ...settings);
+  return devices;
 }
 
 /** Options that hold for every device, laid over what each has of its own. */

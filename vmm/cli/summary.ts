@@ -28,9 +28,10 @@ export function describeExit(exit: VmExit): string {
 
 /** The summary, several lines without the last newline. */
 export function formatSummary(report: VmReport): string {
-  const { name, cpus, memoryBytes, reboots, devices } = report;
+  const { name, cpus, memoryBytes, reboots, devices, iommu } = report;
   return [
     `${name}: ${count(cpus, 'vCPU')}, ${formatSize(memoryBytes)}, ${count(reboots, 'reboot')}`,
+    ...(iommu ? [`devices through ${iommu.backend}: ${iommu.why}`] : []),
     ...(devices.length === 0 ? ['no device assigned'] : devices.flatMap(describeDevice)),
     `exits to user space: ${describeExits(report.exits)}`,
   ].join('\n');

@@ -1,4 +1,5 @@
 /** What may be set for an assigned device beside its address. */
+import { isFdRef } from './fd-settings.ts';
 import { checkKeys, describe, type Fields, isObject } from './fields.ts';
 import type { IssueList } from './issues.ts';
 import type { DeviceConfig, NormalDeviceConfig, PciIds, RomConfig, WcMode, WcModes } from './model.ts';
@@ -6,6 +7,9 @@ import type { DeviceConfig, NormalDeviceConfig, PciIds, RomConfig, WcMode, WcMod
 /** `satisfies` keeps the list complete: a field added to the model must be added here. */
 export const DEVICE_KEYS: readonly string[] = Object.keys({
   bdf: 0,
+  vfToken: 0,
+  deviceFd: 0,
+  groupFd: 0,
   configPermit: 0,
   configPermitForce: 0,
   wc: 0,
@@ -28,19 +32,29 @@ type Settings = Omit<NormalDeviceConfig, 'bdf'>;
 
 /** What was given is checked and kept; what was not stays away. */
 export function readDeviceSettings(entry: Fields, path: string, issues: IssueList): Settings {
-  const { configPermit, configPermitForce, wc, rom, ids } = entry;
+  const { configPermit, configPermitForce, wc, rom, ids, vfToken, deviceFd, groupFd } = entry;
   const modes = wc === undefined ? undefined : readWc(wc, `${path}.wc`, issues);
   if (configPermitForce !== undefined && typeof configPermitForce !== 'boolean') {
     issues.add(`${path}.configPermitForce`, `must be true or false, not ${describe(configPermitForce)}`);
   }
   const guestIds = ids === undefined ? undefined : readIds(ids, `${path}.ids`, issues);
   return {
+    ...(isToken(vfToken, `${path}.vfToken`, issues) ? { vfToken: vfToken.toLowerCase() } : {}),
+    ...(isFdRef(deviceFd, `${path}.deviceFd`, issues) ? { deviceFd } : {}),
+    ...(isFdRef(groupFd, `${path}.groupFd`, issues) ? { groupFd } : {}),
     ...(isRom(rom, `${path}.rom`, issues) ? { rom } : {}),
     ...(guestIds && Object.keys(guestIds).length > 0 ? { ids: guestIds } : {}),
     ...(isPermit(configPermit, `${path}.configPermit`, issues) ? { configPermit } : {}),
     ...(typeof configPermitForce === 'boolean' ? { configPermitForce } : {}),
     ...(modes ? { wc: modes } : {}),
   };
+}
+
+function isToken(value: unknown, path: string, issues: IssueList): value is string {
+  if (value === undefined) return false;
+  if (typeof value === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value)) return true;
+  issues.add(path, `must be a UUID, not ${describe(value)}`, 'uuidgen makes one');
+  return false;
 }
 
 function isPermit(value: unknown, path: string, issues: IssueList): value is string | readonly string[] {

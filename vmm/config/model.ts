@@ -3,10 +3,38 @@
 /** `512M`, `6GiB`, or a number of bytes. */
 export type Size = number | `${number}${'K' | 'M' | 'G' | 'T' | 'KiB' | 'MiB' | 'GiB' | 'TiB'}`;
 
+/** A file that this process inherited: its number, or its name in `LISTEN_FDNAMES` (sd_listen_fds(3)). */
+export type FdRef = number | string;
+
+/** What devices are opened through: `auto` takes iommufd where the kernel and every device have it, else the container. */
+export type IommuMode = 'auto' | 'container' | 'iommufd';
+
+/** Files that another process opened. The VM closes them. */
+export interface HostFds {
+  /** /dev/kvm */
+  readonly kvm?: FdRef;
+  /** /dev/vfio/vfio */
+  readonly container?: FdRef;
+  /** /dev/iommu */
+  readonly iommufd?: FdRef;
+}
+
 /** One assigned PCI function. */
 export interface DeviceConfig {
-  /** Host address: `0000:01:00.0`; the domain may be left out. */
-  readonly bdf: string;
+  /** Host address: `0000:01:00.0`; the domain may be left out. Not needed where `deviceFd` tells it. */
+  readonly bdf?: string;
+  /**
+   * UUID that a physical function on vfio-pci shares with its virtual functions: whoever opens it first sets it, the
+   * others must know it.
+   */
+  readonly vfToken?: string;
+  /**
+   * The device, opened by another process: its file of /dev/vfio/devices, not bound yet; or with `groupFd` the one that
+   * VFIO_GROUP_GET_DEVICE_FD gave. The VM closes it.
+   */
+  readonly deviceFd?: FdRef;
+  /** Its IOMMU group, opened by another process. Give it with one of the group's devices or with all. The VM closes it. */
+  readonly groupFd?: FdRef;
   /**
    * Grants on config space: the path of a root-owned file, or lines `<offset> <readbits> <writebits>` (hexadecimal) for
    * this device, which only root may give.
@@ -58,7 +86,12 @@ export interface WcModes {
 
 /** One assigned PCI function, normalised. */
 export interface NormalDeviceConfig {
+  /** Empty until the file in `deviceFd` was asked. */
   readonly bdf: string;
+  /** In lower case. */
+  readonly vfToken?: string;
+  readonly deviceFd?: FdRef;
+  readonly groupFd?: FdRef;
   readonly configPermit?: string | readonly string[];
   readonly configPermitForce?: boolean;
   readonly wc?: WcModes;
@@ -81,6 +114,10 @@ export interface VmConfig {
   /** Back guest RAM with huge pages of the host's reserve. */
   readonly hugePages?: '2M' | '1G';
   readonly devices?: readonly (string | DeviceConfig)[];
+  /** What devices are opened through. Default: `auto`. */
+  readonly iommu?: IommuMode;
+  /** Files of the host that another process opened, so that this one need not. */
+  readonly fds?: HostFds;
   /** How many reboots of the guest are carried out; the next one ends the run. Default: no limit. 0: `panic=-1` then ends the run at once. */
   readonly rebootLimit?: number;
   /**
@@ -110,6 +147,8 @@ export interface NormalVmConfig {
   readonly cpus: number;
   readonly hugePageBytes: number;
   readonly devices: readonly NormalDeviceConfig[];
+  readonly iommu: IommuMode;
+  readonly fds: HostFds;
   readonly rebootLimit: number;
   readonly unpackKernel: boolean;
   readonly channel: boolean;

@@ -23,6 +23,8 @@ test('fills in every default', () => {
     cpus: 1,
     hugePageBytes: 0,
     devices: [],
+    iommu: 'auto',
+    fds: {},
     rebootLimit: Number.POSITIVE_INFINITY,
     unpackKernel: true,
     channel: false,

@@ -2,6 +2,7 @@
 import { GIB, MIB, PAGE_SIZE } from '../base/bits.ts';
 import { formatSize, parseSize } from '../base/units.ts';
 import { DEVICE_KEYS, readDeviceSettings } from './device-settings.ts';
+import { checkFdUse, readHostFds, readIommuMode } from './fd-settings.ts';
 import { checkKeys, describe, type Fields, isObject } from './fields.ts';
 import { IssueList } from './issues.ts';
 import type { NormalDeviceConfig, NormalVmConfig, VmConfig } from './model.ts';
@@ -23,6 +24,8 @@ const VM_KEYS = Object.keys({
   cpus: 0,
   hugePages: 0,
   devices: 0,
+  iommu: 0,
+  fds: 0,
   rebootLimit: 0,
   unpackKernel: 0,
   channel: 0,
@@ -51,12 +54,15 @@ export function normaliseVmConfig(config: unknown): NormalVmConfig {
     cpus: reader.integer('cpus', 1, MAX_CPUS) ?? 1,
     hugePageBytes: readHugePages(fields, memoryBytes, issues),
     devices: readDevices(fields.devices, issues),
+    iommu: readIommuMode(fields.iommu, issues),
+    fds: readHostFds(fields, issues),
     rebootLimit: reader.integer('rebootLimit', 0, Number.MAX_SAFE_INTEGER) ?? Number.POSITIVE_INFINITY,
     unpackKernel: reader.boolean('unpackKernel') ?? true,
     channel: reader.boolean('channel') ?? false,
     control:
       typeof fields.control === 'string' ? (reader.text('control') ?? false) : (reader.boolean('control') ?? false),
   };
+  checkFdUse(normal.iommu, normal.fds, normal.devices, issues);
   issues.throwIfAny();
   return normal;
 }
@@ -149,7 +155,7 @@ function readDevices(value: unknown, issues: IssueList): NormalDeviceConfig[] {
     const bdf = readDevice(entry, path, issues);
     if (bdf === undefined) return [];
     const first = firstAt.get(bdf);
-    if (first !== undefined) {
+    if (first !== undefined && bdf !== '') {
       issues.add(path, `${bdf} is listed already, as devices[${first}]`);
       return [];
     }
@@ -166,6 +172,8 @@ function readDevice(entry: unknown, path: string, issues: IssueList): string | u
   const address = isObject(entry) ? entry.bdf : entry;
   const where = isObject(entry) ? `${path}.bdf` : path;
   const hint = 'a PCI address looks like 0000:01:00.0; lspci -D lists them';
+  // Its file tells which one it is.
+  if (address === undefined && isObject(entry) && entry.deviceFd !== undefined) return '';
   if (address === undefined) return issues.add(where, 'is missing', hint);
   const bdf = typeof address === 'string' ? normaliseBdf(address) : undefined;
   return bdf ?? issues.add(where, `${describe(address)} is not a PCI address`, hint);

@@ -8,6 +8,7 @@ import { decodeVmConfig, encodeVmConfig, vmConfigFromMessage } from './config-me
 
 const text = fc.string({ minLength: 1 }).filter((value) => !value.includes('\0'));
 const wc = fc.constantFrom('auto', 'require', 'deny', 'host');
+const fd = fc.oneof(fc.integer({ min: 3, max: 2 ** 31 - 1 }), fc.constantFrom('nic', 'the.iommufd'));
 const device = fc.record(
   {
     bdf: fc
@@ -18,6 +19,8 @@ const device = fc.record(
       ),
     configPermit: fc.oneof(text, fc.array(text, { maxLength: 3 })),
     configPermitForce: fc.boolean(),
+    vfToken: fc.uuid(),
+    deviceFd: fd,
     rom: fc.oneof(
       fc.constantFrom('off', 'host'),
       text.map((path) => `file:${path}`),
@@ -46,6 +49,8 @@ const anyConfig: fc.Arbitrary<VmConfig> = fc
       cmdline: fc.string({ unit: 'grapheme' }).filter((value) => !value.includes('\0')),
       memory: fc.integer({ min: 16, max: 2 ** 20 }).map((mib) => mib * MIB),
       cpus: fc.integer({ min: 1, max: 64 }),
+      iommu: fc.constantFrom('auto', 'iommufd'),
+      fds: fc.record({ kvm: fd, iommufd: fd }, { requiredKeys: [] }),
       devices: fc.uniqueArray(device, { maxLength: 4, selector: ({ bdf }) => bdf }),
       rebootLimit: fc.nat(Number.MAX_SAFE_INTEGER),
       unpackKernel: fc.boolean(),
@@ -61,6 +66,12 @@ const anyConfig: fc.Arbitrary<VmConfig> = fc
       ...('hugePages' in pages ? { memory: 4 * 1024 * MIB } : {}),
     })),
   ) as fc.Arbitrary<VmConfig>;
+
+test('files of a group survive the wire too', () => {
+  const devices = [{ bdf: '01:00.0', deviceFd: 5, groupFd: 'grp' }];
+  const normal = normaliseVmConfig({ kernel: 'k', iommu: 'container', fds: { container: 7 }, devices });
+  expect(normaliseVmConfig(decodeVmConfig(encodeVmConfig(normal)))).toEqual(normal);
+});
 
 test('a configuration survives the wire', () => {
   fc.assert(

@@ -1,9 +1,12 @@
 /** A VM's configuration as a message: the fourth dress of the one model, beside TypeScript object, script and JSON. */
 import { CODEC, type MessageTypes, WireError } from '../../proto/index.ts';
 import { CausewayError } from '../base/errors.ts';
+import { parseFdRef } from '../config/fd-settings.ts';
 import { IssueList } from '../config/issues.ts';
 import type {
   DeviceConfig,
+  FdRef,
+  IommuMode,
   NormalDeviceConfig,
   NormalVmConfig,
   RomConfig,
@@ -25,6 +28,12 @@ const WC_MODE = {
   host: 'WC_MODE_HOST',
 } as const satisfies Record<WcMode, MessageTypes['BarWcMode']['mode']>;
 
+const IOMMU_MODE = {
+  auto: 'IOMMU_MODE_AUTO',
+  container: 'IOMMU_MODE_CONTAINER',
+  iommufd: 'IOMMU_MODE_IOMMUFD',
+} as const satisfies Record<IommuMode, MessageTypes['IommuReport']['backend']>;
+
 const HUGE_PAGES = new Map<bigint, NonNullable<VmConfig['hugePages']>>([
   [2n ** 21n, '2M'],
   [2n ** 30n, '1G'],
@@ -32,9 +41,11 @@ const HUGE_PAGES = new Map<bigint, NonNullable<VmConfig['hugePages']>>([
 
 /** A complete configuration as a message. */
 export function vmConfigToMessage(config: NormalVmConfig): ConfigMessage {
-  const { memoryBytes, hugePageBytes, rebootLimit, devices, control, ...same } = config;
+  const { memoryBytes, hugePageBytes, rebootLimit, devices, control, iommu, fds, ...same } = config;
   return {
     ...same,
+    iommu: IOMMU_MODE[iommu],
+    fds: Object.keys(fds).length > 0 ? mapText(fds) : undefined,
     memoryBytes: BigInt(memoryBytes),
     hugePageBytes: BigInt(hugePageBytes),
     rebootLimit: Number.isFinite(rebootLimit) ? BigInt(rebootLimit) : undefined,
@@ -49,9 +60,11 @@ export function vmConfigToMessage(config: NormalVmConfig): ConfigMessage {
  */
 export function vmConfigFromMessage(message: ConfigMessage): VmConfig {
   const issues = new IssueList();
-  const { memoryBytes, hugePageBytes, rebootLimit, devices, control, ...same } = message;
+  const { memoryBytes, hugePageBytes, rebootLimit, devices, control, iommu, fds, ...same } = message;
   const config = {
     ...same,
+    iommu: iommuMode(iommu),
+    fds: fds && mapRefs(fds),
     memory: exactly('memory_bytes', memoryBytes, issues),
     hugePages: hugePagesOf(hugePageBytes, issues),
     rebootLimit: exactly('reboot_limit', rebootLimit, issues),
@@ -64,9 +77,12 @@ export function vmConfigFromMessage(message: ConfigMessage): VmConfig {
   ) as typeof config as VmConfig;
 }
 
-function deviceToMessage({ bdf, configPermit, configPermitForce, wc, rom, ids }: NormalDeviceConfig): DeviceMessage {
+function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
+  const { bdf, configPermit, configPermitForce, wc, rom, ids, vfToken, deviceFd, groupFd } = device;
   return {
     bdf,
+    vfToken,
+    ...mapText({ deviceFd, groupFd }),
     rom,
     ids,
     ...permitToMessage(configPermit),
@@ -78,10 +94,14 @@ function deviceToMessage({ bdf, configPermit, configPermitForce, wc, rom, ids }:
   };
 }
 
-function deviceFromMessage({ bdf, configPermitForce, wc, rom, ids, ...permit }: DeviceMessage): DeviceConfig {
+function deviceFromMessage(message: DeviceMessage): DeviceConfig {
+  const { bdf, configPermitForce, wc, rom, ids, vfToken, deviceFd, groupFd, ...permit } = message;
   const configPermit = permitFromMessage(permit);
   return {
-    bdf,
+    // A device may be given by its file only.
+    ...(bdf === '' && deviceFd !== undefined ? {} : { bdf }),
+    ...(vfToken === undefined ? {} : { vfToken }),
+    ...mapRefs({ deviceFd, groupFd }),
     // What is no ROM setting is told by the check that follows.
     ...(rom === undefined ? {} : { rom: rom as RomConfig }),
     ...(ids === undefined ? {} : { ids: given(ids) }),
@@ -110,6 +130,26 @@ function wcFromMessage({ default: fallback, bars }: MessageTypes['WcModes']): Wc
 function wcMode(message: MessageTypes['BarWcMode']['mode']): WcMode {
   const found = Object.entries(WC_MODE).find(([, wire]) => wire === message);
   return (found?.[0] as WcMode | undefined) ?? 'auto';
+}
+
+type TextFds<Key extends string> = { readonly [K in Key]?: string | undefined };
+
+function mapText<Key extends string>(refs: { readonly [K in Key]?: FdRef | undefined }): TextFds<Key> {
+  const entries = Object.entries<FdRef | undefined>(refs).filter(([, ref]) => ref !== undefined);
+  return Object.fromEntries(entries.map(([key, ref]) => [key, String(ref)])) as TextFds<Key>;
+}
+
+function mapRefs<Key extends string>(texts: TextFds<Key>): { [K in Key]?: FdRef } {
+  const entries = Object.entries<string | undefined>(texts).flatMap(([key, text]) =>
+    text === undefined ? [] : [[key, parseFdRef(text)]],
+  );
+  return Object.fromEntries(entries) as { [K in Key]?: FdRef };
+}
+
+/** What is unknown or left out is the default. */
+function iommuMode(message: ConfigMessage['iommu']): IommuMode | undefined {
+  const found = Object.entries(IOMMU_MODE).find(([, wire]) => wire === message);
+  return found?.[0] as IommuMode | undefined;
 }
 
 /** Bytes of a configuration, as for a `.binpb` file. */

@@ -13,6 +13,7 @@ import { memoryLayout } from '../memory/layout.ts';
 import { dropProgramPages } from '../memory/program-pages.ts';
 import { ConfigStore } from '../pci/config-window.ts';
 import { EventHub } from './event-hub.ts';
+import { type OpenedConfig, resolveFds } from './inherited-fds.ts';
 import type { ControlServer } from './serve-control.ts';
 import { VirtualMachine } from './virtual-machine.ts';
 import type { Vm, VmEvent } from './vm.ts';
@@ -33,14 +34,16 @@ const CONFIG_WINDOWS = 32;
  * @throws CausewayError: every problem found, the first one's code
  */
 export async function createVm(config: VmConfig, { native = loadNative(), signal }: CreateVmOptions = {}): Promise<Vm> {
-  const normal = normaliseVmConfig(config);
-  const bdfs = normal.devices.map((device) => device.bdf);
+  const asked = resolveFds(normaliseVmConfig(config), process.env, process.pid);
   // Loaded only when there is something to assign: a VM without devices starts quicker and smaller.
-  const passthrough = bdfs.length > 0 ? await import('../../passthrough/index.ts') : undefined;
+  const passthrough = asked.devices.length > 0 ? await import('../../passthrough/index.ts') : undefined;
+  const normal: OpenedConfig = { ...asked, devices: passthrough?.identifyDevices(native, asked.devices) ?? [] };
+  const { kvm: kvmFd, ...given } = normal.fds;
+  const iommu = { mode: normal.iommu, given };
   report([
-    ...checkKvm(native),
+    ...(kvmFd === undefined ? checkKvm(native) : []),
     ...checkBootFiles(normal),
-    ...(passthrough?.checkDevices(native, bdfs, normal.memoryBytes) ?? []),
+    ...(passthrough?.checkDevices(native, normal.devices, normal.memoryBytes, { iommu }) ?? []),
   ]);
   signal?.throwIfAborted();
 
@@ -50,7 +53,7 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
   // Closed last: clients see how the devices are given back, and that the socket has gone means that they were.
   resources.defer(() => control?.close());
   try {
-    const kvm = openKvm(native);
+    const kvm = openKvm(native, kvmFd);
     resources.defer(() => kvm[Symbol.dispose]());
     if (normal.cpus > kvm.maxVcpus) {
       throw new CausewayError('CONFIG_INVALID', `cpus: KVM on this host allows ${kvm.maxVcpus} vCPUs`, {
@@ -70,6 +73,7 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
     const session = passthrough?.openDevices({
       native,
       devices: normal.devices,
+      iommu,
       ram,
       store,
       guestCpuid: kvm.cpuid,
@@ -86,6 +90,7 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
       image,
       store,
       functions: session?.functions ?? [],
+      ...(session?.iommu ? { iommu: session.iommu } : {}),
       events,
       resources,
     });

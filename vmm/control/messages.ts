@@ -2,7 +2,7 @@
 import type { MessageTypes } from '../../proto/index.ts';
 import type { JournalEntry } from './event-journal.ts';
 import { functionFromMessage, functionToMessage } from './function-message.ts';
-import type { ExitCounters, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
+import type { ExitCounters, IommuReport, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
 import { type Table, table, toNumber, unknownToUs } from './wire-values.ts';
 
 /** What a subscriber sees: the VM's own events, its end, and how much was missed. */
@@ -25,6 +25,10 @@ const STATE = table<VmState, Message<'VmInfo'>['state']>({
   stopping: 'VM_STATE_STOPPING',
   stopped: 'VM_STATE_STOPPED',
   closed: 'VM_STATE_CLOSED',
+});
+const BACKEND = table<IommuReport['backend'], Message<'IommuReport'>['backend']>({
+  container: 'IOMMU_MODE_CONTAINER',
+  iommufd: 'IOMMU_MODE_IOMMUFD',
 });
 /** Kinds of events by which a subscriber may choose. */
 export const EVENT_KIND: Table<JournalEvent['type'], Message<'SubscribeEventsRequest'>['kinds'][number]> = table({
@@ -103,9 +107,10 @@ export function eventFromMessage(message: Message<'VmEvent'>): ControlEvent | un
 }
 
 export function reportToMessage(report: VmReport): Message<'VmReport'> {
-  const { memoryBytes, reboots, devices, exits, ...same } = report;
+  const { memoryBytes, reboots, devices, exits, iommu, ...same } = report;
   return {
     ...same,
+    iommu: iommu && { backend: BACKEND.to(iommu.backend), why: iommu.why },
     memoryBytes: BigInt(memoryBytes),
     reboots: BigInt(reboots),
     exits: mapValues(exits, BigInt),
@@ -114,9 +119,10 @@ export function reportToMessage(report: VmReport): Message<'VmReport'> {
 }
 
 export function reportFromMessage(message: Message<'VmReport'>): VmReport {
-  const { memoryBytes, reboots, devices, exits, ...same } = message;
+  const { memoryBytes, reboots, devices, exits, iommu, ...same } = message;
   return {
     ...same,
+    ...(iommu ? { iommu: { backend: BACKEND.from(iommu.backend), why: iommu.why } } : {}),
     memoryBytes: toNumber(memoryBytes),
     reboots: toNumber(reboots),
     exits: exits ? mapValues(exits, toNumber) : NO_EXITS,

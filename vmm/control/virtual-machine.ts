@@ -15,7 +15,17 @@ import type { FunctionReport, PciFunction } from '../pci/function.ts';
 import { Console } from './console.ts';
 import { writeCore } from './core-dump.ts';
 import type { EventHub } from './event-hub.ts';
-import type { ExitCounters, SerialConsole, VcpuRegisters, Vm, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
+import type {
+  ExitCounters,
+  IommuReport,
+  SerialConsole,
+  VcpuRegisters,
+  Vm,
+  VmEvent,
+  VmExit,
+  VmReport,
+  VmState,
+} from './vm.ts';
 
 /** What createVm has opened. */
 export interface VmParts {
@@ -27,6 +37,8 @@ export interface VmParts {
   readonly image: KernelImage;
   readonly store: ConfigStore;
   readonly functions: readonly PciFunction[];
+  /** Absent without devices. */
+  readonly iommu?: IommuReport;
   readonly events: EventHub<VmEvent>;
   /** Releases all of the above, devices first. Run once, at close. */
   readonly resources: Disposer;
@@ -258,6 +270,7 @@ export class VirtualMachine implements Vm {
       cpus: config.cpus,
       memoryBytes: config.memoryBytes,
       kernel: config.kernel,
+      ...(this.#parts.iommu ? { iommu: this.#parts.iommu } : {}),
       devices: this.#machine ? this.#functionReports() : this.#pastReports(),
       exits: this.exits(),
       reboots: this.#reboots,

@@ -70,12 +70,21 @@ export interface VcpuRegisters {
   readonly system: Readonly<SystemRegisters>;
 }
 
+/** What devices are opened through, and guest RAM is mapped for them. */
+export interface IommuReport {
+  readonly backend: 'container' | 'iommufd';
+  /** Why this one, as a clause. */
+  readonly why: string;
+}
+
 export interface VmReport {
   readonly name: string;
   readonly cpus: number;
   readonly memoryBytes: number;
   readonly kernel: string;
   readonly devices: readonly FunctionReport[];
+  /** What the devices are opened through; absent without devices. */
+  readonly iommu?: IommuReport;
   readonly exits: ExitCounters;
   readonly reboots: number;
 }
