@@ -19,6 +19,7 @@ const LAYERS: readonly (readonly [string, RegExp])[] = [
   ['cli', /^vmm\/cli\//],
   ['the public entry', /^index\.ts$/],
   ['users', /^(guest-tests|examples|bench|lab)\//],
+  ['programs', /^bin\//],
 ];
 
 const files = sourceFiles();

@@ -16,10 +16,22 @@ const HOST_COMMANDS: Readonly<Record<string, () => Promise<HostCommand>>> = {
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 };
 
+/** A command that stands on top of the command line, which does not know it: it comes with the world. */
+export interface OuterCommand {
+  /** For the overview of the help. */
+  readonly summary: string;
+  /** Also answers `--help`. */
+  run(args: readonly string[], world: RunWorld & HostWorld): Promise<number>;
+}
+
+export interface CliWorld extends RunWorld, HostWorld {
+  readonly commands?: Readonly<Record<string, OuterCommand>>;
+}
+
 const COMMANDS = ['run', 'vm', ...Object.keys(HOST_COMMANDS), 'help', 'version'];
 
 /** @returns the exit code. Never rejects. */
-export async function runCli(args: readonly string[], world: RunWorld & HostWorld): Promise<number> {
+export async function runCli(args: readonly string[], world: CliWorld): Promise<number> {
   try {
     return await dispatch(args, world);
   } catch (thrown) {
@@ -30,7 +42,9 @@ export async function runCli(args: readonly string[], world: RunWorld & HostWorl
   }
 }
 
-async function dispatch([command, ...args]: readonly string[], world: RunWorld & HostWorld): Promise<number> {
+async function dispatch([command, ...args]: readonly string[], world: CliWorld): Promise<number> {
+  const outer = world.commands ?? {};
+  if (command !== undefined && Object.hasOwn(outer, command)) return outer[command]!.run(args, world);
   if (command !== undefined && Object.hasOwn(HOST_COMMANDS, command)) {
     if (args.includes('--help') || args.includes('-h')) return help(command, world);
     return (await HOST_COMMANDS[command]!())(args, world);
@@ -56,14 +70,19 @@ async function dispatch([command, ...args]: readonly string[], world: RunWorld &
     case '-h':
       return help(args[0], world);
     default:
-      throw usageError('', [`unknown command "${command}"${didYouMean(command, COMMANDS)}`]);
+      throw usageError('', [
+        `unknown command "${command}"${didYouMean(command, [...COMMANDS, ...Object.keys(outer)])}`,
+      ]);
   }
 }
 
-async function help(topic: string | undefined, world: Pick<RunWorld, 'stdout'>): Promise<number> {
+async function help(topic: string | undefined, world: CliWorld): Promise<number> {
+  const outer = world.commands ?? {};
+  if (topic !== undefined && Object.hasOwn(outer, topic)) return outer[topic]!.run(['--help'], world);
   const { helpText, TOPICS } = await import('./help.ts');
-  const text = helpText(topic);
-  if (text === undefined) throw usageError('', [`no help on "${topic}"; there is: ${TOPICS.join(', ')}`]);
+  const text = helpText(topic, outer);
+  if (text === undefined)
+    throw usageError('', [`no help on "${topic}"; there is: ${[...TOPICS, ...Object.keys(outer)].join(', ')}`]);
   world.stdout.write(text);
   return EXIT_CODE.ok;
 }

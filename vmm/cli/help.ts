@@ -11,11 +11,14 @@ import { VM_HELP, VM_OPTIONS } from './vm-options.ts';
 
 export const TOPICS = ['run', 'vm', ...Object.keys(HOST_HELP), 'exit-codes'] as readonly string[];
 
+/** Commands that are not this folder's, each with its line for the overview. */
+type OuterHelp = Readonly<Record<string, { readonly summary: string }>>;
+
 /** The text of `causeway help [TOPIC]`; undefined for a topic that does not exist. */
-export function helpText(topic: string | undefined): string | undefined {
+export function helpText(topic: string | undefined, outer: OuterHelp = {}): string | undefined {
   switch (topic) {
     case undefined:
-      return OVERVIEW;
+      return overview(outer);
     case 'run':
       return `usage: causeway run --kernel FILE [options]
        causeway run --config FILE [options]
@@ -43,18 +46,20 @@ function hostHelp(topic: string): string {
   return `usage: causeway ${usage}\n\n${text}\n\n${optionList(options)}\n`;
 }
 
-const OVERVIEW = `usage: causeway COMMAND [options]
+function overview(outer: OuterHelp): string {
+  return `usage: causeway COMMAND [options]
 
   run              boot a virtual machine, with PCI devices of this host if wanted
   vm               look at and control virtual machines that run
-${Object.entries(HOST_HELP)
+${Object.entries({ ...HOST_HELP, ...outer })
   .map(([name, { summary }]) => `  ${name.padEnd(17)}${summary}`)
   .join('\n')}
-  help [TOPIC]     this text, or one about: ${TOPICS.join(', ')}
+  help [TOPIC]     this text, or one about: ${[...TOPICS, ...Object.keys(outer)].join(', ')}
   version          the version of Causeway and of Node
 
 example: causeway run --kernel vmlinuz --initrd initrd.img --memory 1G --cpus 2 --device 0000:01:00.0
 `;
+}
 
 function optionList(table: OptionTable): string {
   const rows = Object.entries(table).map(([name, { value, help }]) => [`--${name}${value ? ` ${value}` : ''}`, help]);
