@@ -98,6 +98,11 @@ export class Journal {
     return this.faults.map((fault) => fault.call);
   }
 
+  /** Faults that no call has met will not happen any more. */
+  forgetFaults(): void {
+    this.faults = [];
+  }
+
   clear(): void {
     this.entries.length = 0;
   }

@@ -14,6 +14,11 @@ export interface FuzzOptions {
   readonly operations: number;
   /** Default 4. */
   readonly vcpus?: number;
+  /**
+   * Calls to the kernel fail now and then. Interrupts may then be missing, until a reboot; nothing else may happen.
+   * Default: none.
+   */
+  readonly faults?: boolean;
   /** Called now and then with the steps done. */
   readonly onProgress?: (done: number) => void;
 }
@@ -33,16 +38,17 @@ export interface FuzzFigures {
 /** Everything that is not checked after each step is checked after so many. */
 const CHECK_EVERY = 64;
 const PROGRESS_EVERY = 10_000;
+const FAULT_ONE_IN = 50;
 /** Steps that a failure tells. */
 const HISTORY = 40;
 
 /** @throws Error with seed, step and history when an invariant does not hold or anything throws */
-export function fuzz({ seed, operations, vcpus = 4, onProgress }: FuzzOptions): FuzzFigures {
+export function fuzz({ seed, operations, vcpus = 4, faults = false, onProgress }: FuzzOptions): FuzzFigures {
   const random = new Random(seed);
   const world = new World();
   const { machine } = world;
   const healthy = new GuestDriver(world);
-  const invariants = new Invariants(world);
+  const invariants = new Invariants(world, !faults);
   const guests = new Operations(world, random, (fn, grants) => invariants.granted(fn, grants));
   const queues = Array.from({ length: vcpus }, (): Step[] => []);
   const history: string[] = [];
@@ -52,7 +58,10 @@ export function fuzz({ seed, operations, vcpus = 4, onProgress }: FuzzOptions): 
     for (; done < operations; done++) {
       const vcpu = random.below(vcpus);
       const queue = queues[vcpu]!;
-      if (queue.length === 0) queue.push(...guests.next());
+      if (queue.length === 0) {
+        if (faults && random.chance(FAULT_ONE_IN)) queue.push(guests.fault());
+        queue.push(...guests.next());
+      }
       const step = queue.shift()!;
       history.push(`vCPU ${vcpu}: ${step.what}`);
       if (history.length > HISTORY) history.shift();
@@ -74,6 +83,7 @@ export function fuzz({ seed, operations, vcpus = 4, onProgress }: FuzzOptions): 
     history.push('the end');
     invariants.checkDevices();
     for (const device of world.devices) device.lowPower = false;
+    machine.kernel.journalBook.forgetFaults();
     for (const fn of world.functions) fn.setGrants([]);
     healthy.check();
     machine.session.close();

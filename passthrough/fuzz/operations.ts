@@ -3,6 +3,7 @@ import type { FakeDevice } from '../../native/fake/fake-device.ts';
 import type { Gsi } from '../../native/types.ts';
 import { isCausewayError } from '../../vmm/base/errors.ts';
 import type { ConfigGrant } from '../config-space/grants.ts';
+import { RAM_BYTES } from '../fixtures/test-machine.ts';
 import type { AssignedFunction } from '../index.ts';
 import { CAPABILITY, GAPS } from './hardware.ts';
 import type { Random } from './random.ts';
@@ -24,6 +25,16 @@ const COMMANDS = [0, 2, 3, 6, 7, 7, 7, 7, 0x407, 0x403] as const;
 /** Power states of the guest: mostly back to D0, or nothing would ever be mapped. */
 const POWER = [0, 0, 0, 3, 1, 2] as const;
 
+const FAULTS = [
+  ['vfioSetIrqs', 'ENOSPC'],
+  ['vfioSetIrqs', 'EBUSY'],
+  ['vmAssignIrqfd', 'ENOMEM'],
+  ['vmSetGsiRouting', 'ENOMEM'],
+  ['vmSetMemorySlot', 'ENOMEM'],
+  ['eventfd', 'EMFILE'],
+  ['vfioDeviceReset', 'EAGAIN'],
+] as const;
+
 export class Operations {
   readonly #world: World;
   readonly #random: Random;
@@ -42,6 +53,7 @@ export class Operations {
     const fn = this.#world.functions[index]!;
     const device = this.#world.devices[index]!;
     const roll = random.below(1000);
+    if (roll < 40) return this.#startDriver(fn);
     if (roll < 200) return [this.#anyConfig(fn)];
     if (roll < 330) return this.#moveBar(fn);
     if (roll < 380) return this.#sizeBar(fn);
@@ -57,6 +69,18 @@ export class Operations {
     if (roll < 994) return [this.#grants(fn)];
     if (roll < 998) return [this.#host(device)];
     return [{ what: 'reboot', run: () => this.#world.reboot() }];
+  }
+
+  /** The next call of some kind fails, as it does on a host that runs short of something. */
+  fault(): Step {
+    const [call, errno] = this.#random.pick(FAULTS);
+    const { kernel } = this.#world.machine;
+    // Taking a slot away and turning interrupts off cannot fail for want of anything.
+    const gives = (args: readonly unknown[]): boolean => {
+      if (call === 'vmSetMemorySlot') return args[3] !== 0 && Number(args[2]) >= RAM_BYTES;
+      return call !== 'vfioSetIrqs' || (args[1] as { readonly data: unknown }).data !== null;
+    };
+    return { what: `${call} will fail with ${errno}`, run: () => kernel.failNext(call, errno, gives) };
   }
 
   #config(fn: AssignedFunction, offset: number, width: number, value: number): Step {
@@ -127,6 +151,16 @@ export class Operations {
     ];
   }
 
+  /** What a driver does at its start, so that the steps after it meet a device in full use. */
+  #startDriver(fn: AssignedFunction): Step[] {
+    return [
+      this.#config(fn, CAPABILITY.pm + 4, 2, 0),
+      this.#config(fn, 0x04, 2, 7),
+      this.#config(fn, CAPABILITY.msix + 2, 2, 0x8000),
+      ...[0, 1, 2].flatMap((vector) => this.#arm(fn, vector, 0xfee0_0000, 0)),
+    ];
+  }
+
   /** Any function's table, wherever the guest has put it; the first one's is at an offset of its BAR. */
   #table(fn: AssignedFunction): number {
     const table = fn === this.#world.functions[2] ? { bar: 2, offset: 0 } : { bar: 0, offset: 0x2000 };
@@ -139,16 +173,18 @@ export class Operations {
   }
 
   #armVector(fn: AssignedFunction): Step[] {
-    const entry = 16 * this.#random.below(20);
-    const data = this.#random.below(256);
-    return [
-      [0, this.#random.chance(8) ? this.#word() : 0xfee0_0000],
-      [4, this.#random.chance(8) ? this.#word() : 0],
-      [8, data],
-      [12, this.#random.below(4) === 0 ? 1 : 0],
-    ].map(([at, value]) =>
-      this.#store(`${fn.label} vector ${entry / 16}+${at}`, () => this.#table(fn) + entry + at!, 4, value!),
-    );
+    const random = this.#random;
+    const low = random.chance(8) ? this.#word() : 0xfee0_0000;
+    return this.#arm(fn, random.below(20), low, random.chance(8) ? this.#word() : 0);
+  }
+
+  /** Address, data, unmasked: four stores, between which others may come. */
+  #arm(fn: AssignedFunction, vector: number, low: number, high: number): Step[] {
+    const values = [low, high, this.#random.below(256), this.#random.chance(6) ? 1 : 0];
+    return values.map((value, word) => {
+      const at = 16 * vector + 4 * word;
+      return this.#store(`${fn.label} vector ${vector}+${4 * word}`, () => this.#table(fn) + at, 4, value);
+    });
   }
 
   #tableGarbage(fn: AssignedFunction): Step {
@@ -176,7 +212,7 @@ export class Operations {
     const kind = random.below(6);
     const { vm } = this.#world.machine.vm;
     const run = [
-      () => void device.fireMsix(vector),
+      () => void device.fireMsix(vector % 3),
       () => void device.fireMsix(vector),
       () => void device.fireMsi(vector % 8),
       () => device.fireIntx(),

@@ -1,4 +1,4 @@
-/** `npm run fuzz -- --operations 1000000 --seed 1 --vcpus 4`: the long run. Exit code 1 when an invariant does not hold. */
+/** `npm run fuzz -- --operations 1000000 --seed 1 --vcpus 4 [--faults]`: the long run. Exit code 1 when an invariant does not hold. */
 import { parseArgs } from 'node:util';
 import { fuzz } from './fuzz.ts';
 
@@ -7,6 +7,7 @@ const { values } = parseArgs({
     operations: { type: 'string', default: '1000000' },
     seed: { type: 'string', default: '1' },
     vcpus: { type: 'string', default: '4' },
+    faults: { type: 'boolean', default: false },
   },
 });
 const operations = positive(values.operations);
@@ -31,7 +32,7 @@ const onProgress = (done: number): void => {
 
 const began = performance.now();
 try {
-  const figures = fuzz({ seed, operations, vcpus, onProgress });
+  const figures = fuzz({ seed, operations, vcpus, faults: values.faults, onProgress });
   const seconds = Math.round((performance.now() - began) / 1000);
   console.log(`seed ${seed}, ${vcpus} vCPUs, ${seconds} s: every invariant held`);
   for (const [name, value] of Object.entries(figures)) console.log(`  ${name}: ${value}`);
