@@ -41,6 +41,7 @@ const SEQUENCE = [
 ];
 
 describe('a kernel with iommufd', () => {
+  // Enforces B19.
   test('is used: bound, attached, ranges asked, RAM mapped, and only then looked at', () => {
     const machine = new TestMachine([e1000e()], withIommufd);
     expect(machine.session.iommu).toEqual({
@@ -62,6 +63,7 @@ describe('a kernel with iommufd', () => {
     expect(machine.kernel.iommufd.translate('0000:03:00.0', RAM_BYTES)).toBeUndefined();
   });
 
+  // Enforces B19.
   test('gives the same guest-visible result as the container', () => {
     const legacy = new TestMachine([e1000e()]);
     const modern = new TestMachine([e1000e()], withIommufd);
@@ -84,6 +86,7 @@ describe('a kernel with iommufd', () => {
     expect(machine.kernel.iommufd.opened.every((file) => file.isReleased)).toBe(true);
   });
 
+  // Enforces P35.
   test('RAM that an attached device cannot reach is left out and warned about', () => {
     const machine = new TestMachine([e1000e()], (kernel) => {
       kernel.enableIommufd();
@@ -113,6 +116,7 @@ describe('a kernel with iommufd', () => {
     ]);
   });
 
+  // Enforces G69, P45.
   test('a slot is reset when the iommufd owns all of it, and else not', () => {
     const spec = (fn: number): FakePciSpec => ({ ...e1000e(`0000:03:00.${fn}`, 5), vfio: { reset: false } });
     const whole = new TestMachine([spec(0), spec(1)], withIommufd);
@@ -223,6 +227,7 @@ describe('VF tokens', () => {
     );
   }
 
+  // Enforces B18.
   test.each([
     ['the container', () => {}, 'vfioGroupGetDevice'],
     ['iommufd', withIommufd, 'vfioBindIommufd'],
