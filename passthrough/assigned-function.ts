@@ -6,23 +6,14 @@
 import type { Native } from '../native/types.ts';
 import { VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../native/vfio-abi.ts';
 import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
-import type { PciIds, WcModes } from '../vmm/config/model.ts';
+import type { MsixRelocation, PciIds, WcModes } from '../vmm/config/model.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
-import {
-  type BarReport,
-  type BarRequest,
-  type FunctionReport,
-  type PciFunction,
-  type PciServices,
-  ROM_BAR,
-} from '../vmm/pci/function.ts';
-import type { MsixLayout } from '../vmm/pci/msix.ts';
-import { barRequests } from './bars/bar-requests.ts';
-import { type BackedArea, desiredMapping, type Piece, splitBar } from './bars/desired-mapping.ts';
-import { BarMaps, Mapping } from './bars/mapping.ts';
-import { hardwareMsix, usableMsix } from './bars/msix-layout.ts';
-import { WcReporter } from './bars/wc-reporter.ts';
+import type { BarReport, BarRequest, FunctionReport, PciFunction, PciServices } from '../vmm/pci/function.ts';
+import { BarSet } from './bars/bar-set.ts';
+import { desiredMapping, type Piece } from './bars/desired-mapping.ts';
+import { Mapping } from './bars/mapping.ts';
+import { PageCounts } from './bars/page-counts.ts';
 import type { WcFacts } from './bars/write-combining.ts';
 import { checkGrants } from './config-space/grant-danger.ts';
 import { type ConfigGrant, checkForm, throwIssues } from './config-space/grants.ts';
@@ -32,7 +23,7 @@ import { HardwareControl } from './hardware-control.ts';
 import { type HostDevice, type HostResource, readConfig } from './host/sysfs.ts';
 import { desiredInterrupts } from './interrupts/desired.ts';
 import { Interrupts } from './interrupts/interrupts.ts';
-import { type Rom, romRequest } from './rom/rom.ts';
+import type { Rom } from './rom/rom.ts';
 import type { VfioDevice } from './vfio/device.ts';
 import type { Resetter } from './vfio/reset.ts';
 
@@ -50,6 +41,10 @@ export interface AssignedFunctionOptions {
   readonly rom?: Rom | undefined;
   /** Shown to the guest in place of the device's own. */
   readonly ids?: PciIds;
+  /** Default: off. */
+  readonly msixRelocation?: MsixRelocation | undefined;
+  /** For the rate of accesses to trapped pages. Default: the time since the process started, in ms. */
+  readonly nowMs?: (() => number) | undefined;
   /** Tells a VM's KVM of the device's group, and takes that back. */
   readonly joinVm: (services: PciServices) => void;
   readonly leaveVm: (services: PciServices) => void;
@@ -74,12 +69,10 @@ export class AssignedFunction implements PciFunction {
   readonly bars: readonly BarRequest[];
   readonly #options: AssignedFunctionOptions;
   readonly #device: VfioDevice;
-  readonly #maps: BarMaps;
-  readonly #wc: WcReporter;
+  readonly #barSet: BarSet;
+  readonly #pageCounts: PageCounts;
   readonly #registers: GuestRegisters;
   readonly #hardware: HardwareControl;
-  readonly #msixLayout: MsixLayout | undefined;
-  readonly #areas = new Map<number, readonly BackedArea[]>();
   readonly #resets: FunctionReport['resets'][number][] = [];
   /** Addresses that firmware gave; kept across power cycles until it gives others. */
   readonly #placed = new Map<number, number>();
@@ -97,21 +90,22 @@ export class AssignedFunction implements PciFunction {
     this.window = window;
     this.label = `${host.bdf} ${hexId(host.vendor)}:${hexId(host.device)}`;
     const hardware = device.snapshotConfig();
-    const deviceBars = barRequests(device.regions, resources, hardware);
-    const romBytes = options.rom?.bytes;
-    this.bars = romBytes ? [...deviceBars, romRequest(romBytes)] : deviceBars;
-    const msix = hardwareMsix(hardware);
-    this.#msixLayout = usableMsix(msix, device, deviceBars, (message) => this.#warnOnce(message));
+    const warnOnce = (message: string): void => this.#warnOnce(message);
+    this.#barSet = new BarSet({
+      native,
+      device,
+      hardware,
+      resources,
+      label: this.label,
+      wc: options.wc,
+      wcFacts: options.wcFacts,
+      romBytes: options.rom?.bytes,
+      msixRelocation: options.msixRelocation,
+      warn: warnOnce,
+    });
+    this.bars = this.#barSet.requests;
+    this.#pageCounts = new PageCounts(options.nowMs ?? (() => performance.now()), warnOnce);
     window.setDevice(device.fd, device.regions[VFIO_PCI_REGION.CONFIG]!.fdOffset);
-    this.#maps = new BarMaps(native, device, deviceBars, resources, warn);
-    const { wc: modes, wcFacts: facts } = options;
-    this.#wc = new WcReporter({ native, device, resources, maps: this.#maps, modes, facts });
-    if (romBytes) this.#mapRom(romBytes);
-    for (const bar of deviceBars) {
-      const region = { ...device.regions[bar.index]!, mmapAreas: this.#maps.areasOf(bar.index) };
-      const areas = splitBar(bar, region, msix, native.pageSizeBytes);
-      this.#areas.set(bar.index, this.#wc.areasFor(bar.index, areas));
-    }
     this.#registers = new GuestRegisters(
       {
         window,
@@ -123,7 +117,7 @@ export class AssignedFunction implements PciFunction {
         // Even a device with a pin has no line when the kernel says so.
         intx: hardware[HEADER.INTERRUPT_PIN] !== 0 && device.irqs[VFIO_PCI_IRQ.INTX]!.count > 0,
         msiVectors: device.irqs[VFIO_PCI_IRQ.MSI]!.count,
-        msix: this.#msixLayout,
+        msix: this.#barSet.msix?.guest,
         canReset: device.canReset,
         isPending: (vector) => this.#isPending(vector),
       },
@@ -132,7 +126,7 @@ export class AssignedFunction implements PciFunction {
         powerChanged: () => this.#sync(),
         interruptsChanged: () => this.#syncInterrupts(),
         functionReset: () => this.#functionReset(),
-        warn: (message) => this.#warnOnce(message),
+        warn: warnOnce,
       },
     );
     this.#hardware = new HardwareControl(device, this.#registers.powerControlOffset);
@@ -141,12 +135,7 @@ export class AssignedFunction implements PciFunction {
 
   /** @throws CausewayError DEVICE_UNSUPPORTED when write-combining is required and not to be had */
   checkWriteCombining(): void {
-    this.#wc.check(
-      this.label,
-      this.bars.filter(({ index }) => index !== ROM_BAR),
-      (bar) => this.#areas.get(bar) ?? [],
-      (message) => this.#warnOnce(message),
-    );
+    this.#barSet.checkWriteCombining(this.label, (message) => this.#warnOnce(message));
   }
 
   writeConfig(offset: number, width: number, value: number): void {
@@ -195,9 +184,10 @@ export class AssignedFunction implements PciFunction {
     for (const [index, address] of this.#placed) this.#registers.placeBar(index, address);
     this.#registers.space.set(HEADER.INTERRUPT_LINE, 1, services.intxGsi & 0xff);
     this.#tableIsShared = this.#shareTable(services);
+    this.#pageCounts.start();
     this.#state = {
       services,
-      mapping: new Mapping(this.#maps, services, (piece) => this.#trapOf(piece)),
+      mapping: new Mapping(this.#barSet.maps, services, (piece) => this.#trapOf(piece), this.#pageCounts),
       interrupts: new Interrupts(this.#options.native, this.#device, services),
       joined: false,
     };
@@ -236,10 +226,7 @@ export class AssignedFunction implements PciFunction {
     const decoded = this.#decoded();
     const bars = this.bars.map((bar): BarReport => {
       const gpa = decoded.find(({ index }) => index === bar.index)?.gpa;
-      const backed = this.#presentAreas(bar.index);
-      const wc = bar.index === ROM_BAR ? undefined : this.#wc.report(bar, backed, gpa);
-      const areas = backed.map(({ backing: _, ...area }) => area);
-      return { ...bar, areas, ...(gpa === undefined ? {} : { gpa }), ...(wc ? { wc } : {}) };
+      return this.#barSet.report(bar, gpa, state?.mapping.pieces ?? []);
     });
     const mode = state?.interrupts.mode ?? 'none';
     const available = {
@@ -249,12 +236,16 @@ export class AssignedFunction implements PciFunction {
       msix: this.#registers.msix?.vectorCount,
     };
     const { rom, ids } = this.#options;
+    const msixRelocation = this.#barSet.msix?.detail;
+    const trappedPages = state?.mapping.trappedPages() ?? this.#pageCounts.report([]);
     return {
       label: this.label,
       ...(state ? { address: state.services.address } : {}),
       ...(ids ? { ids } : {}),
       bars,
       ...(rom ? { rom: rom.report } : {}),
+      ...(msixRelocation === undefined ? {} : { msixRelocation }),
+      ...(trappedPages.length === 0 ? {} : { trappedPages }),
       interrupts: { mode, available: available[mode] ?? 0, routed: state?.interrupts.routedCount ?? 0 },
       resets: [...this.#resets],
     };
@@ -271,7 +262,7 @@ export class AssignedFunction implements PciFunction {
       this.powerOff();
     } finally {
       this.#reset('release');
-      this.#maps.close();
+      this.#barSet.maps.close();
       this.window.inUse = false;
     }
   }
@@ -283,7 +274,7 @@ export class AssignedFunction implements PciFunction {
   #sync(): void {
     const state = this.#state;
     if (!state) return;
-    const wanted = desiredMapping(this.#decoded(), (bar) => this.#areas.get(bar) ?? []);
+    const wanted = desiredMapping(this.#decoded(), (bar) => this.#barSet.areasOf(bar));
     const keys = new Set(wanted.map((piece) => `${piece.bar} ${piece.gpa}`));
     const freed = state.mapping.apply(state.mapping.pieces.filter((piece) => keys.has(`${piece.bar} ${piece.gpa}`)));
     this.#hardware.apply(this.#registers.guestCommand, this.#registers.powerState);
@@ -294,25 +285,6 @@ export class AssignedFunction implements PciFunction {
   /** Another function gave up addresses: maps what was in its way. */
   retryBlocked(): void {
     if (this.#state?.mapping.isBlocked) this.#sync();
-  }
-
-  /** A copy in this process's memory, which the guest gets as a read-only slot. */
-  #mapRom(bytes: Uint8Array): void {
-    const { native } = this.#options;
-    const hva = native.mapAnonymous(bytes.length);
-    new Uint8Array(native.view(hva, bytes.length)).set(bytes);
-    this.#maps.add(ROM_BAR, hva, bytes.length);
-    this.#areas.set(ROM_BAR, [
-      { offset: 0, sizeBytes: bytes.length, mode: 'direct', why: 'read-only copy', backing: 'rom' },
-    ]);
-  }
-
-  /** The areas of a BAR; where the guest decodes it, as they are mapped at the moment. */
-  #presentAreas(bar: number): readonly BackedArea[] {
-    const mapped = this.#state?.mapping.pieces.filter((piece) => piece.bar === bar) ?? [];
-    return (this.#areas.get(bar) ?? []).map(
-      (area) => mapped.find((piece) => piece.area.offset === area.offset)?.area ?? area,
-    );
   }
 
   #syncInterrupts(): void {
@@ -334,7 +306,7 @@ export class AssignedFunction implements PciFunction {
     const { msix } = this.#registers;
     if (!msix) return false;
     // As long as the hardware's table, which is what is trapped, even where VFIO has fewer vectors.
-    const bytes = this.#msixLayout!.table.sizeBytes;
+    const bytes = this.#barSet.msix!.guest.table.sizeBytes;
     try {
       msix.useTable(services.memoryTraps.allocateShared(bytes));
       return true;
@@ -359,7 +331,7 @@ export class AssignedFunction implements PciFunction {
       return this.#tableIsShared ? { kind: 'shared', bytes: msix.tableMemory, ...trap } : { kind: 'call', ...trap };
     }
     if (area.backing === 'msix-pba' && msix) {
-      const pbaOffset = area.offset - this.#msixLayout!.pending.offset;
+      const pbaOffset = area.offset - this.#barSet.msix!.guest.pending.offset;
       return {
         kind: 'call',
         name: `${name} MSI-X pending bits`,
@@ -374,8 +346,9 @@ export class AssignedFunction implements PciFunction {
   #isPending(vector: number): boolean {
     const interrupts = this.#state?.interrupts;
     const pending = interrupts?.mode === 'msix' ? interrupts.isPending(vector) : undefined;
-    if (pending !== undefined || !this.#msixLayout) return pending ?? false;
-    const { bar, offset } = this.#msixLayout.pending;
+    const hardware = this.#barSet.msix?.hardware;
+    if (pending !== undefined || !hardware) return pending ?? false;
+    const { bar, offset } = hardware.pending;
     if (!this.#registers.decode.memoryDecode || !this.#registers.powered) return false;
     const byte = this.#device.readRegionByte(bar, offset + (vector >>> 3));
     return ((byte >>> (vector & 7)) & 1) === 1;

@@ -41,6 +41,8 @@ export interface AssignOptions {
   readonly guestCpuid?: readonly CpuidEntry[];
   warn(message: string): void;
   onEvent?(event: DeviceEvent): void;
+  /** For tests: see {@link AssignedFunctionOptions.nowMs}. */
+  readonly nowMs?: () => number;
 }
 
 /** Devices held open, from before a VM's first boot until after its last. */
@@ -190,6 +192,8 @@ class Session implements PassthroughSession {
       resetter,
       ...(request.wc ? { wc: request.wc } : {}),
       rom,
+      msixRelocation: request.msixRelocation,
+      nowMs: this.#options.nowMs,
       ...(request.ids ? { ids: request.ids } : {}),
       wcFacts: readWcFacts(native, this.#options.guestCpuid),
       joinVm: (services) => this.#join(services, file),

@@ -182,6 +182,7 @@ function predictWc(
 ): InspectReport['writeCombining'] {
   const msixAt = knownCapabilities(config).capabilities.find(({ kind, id }) => kind === 'standard' && id === CAP.MSIX);
   const msix = msixAt && parseMsix(config, msixAt.offset);
+  const unmoved = msix && { guest: msix, hardware: msix, isRelocated: false };
   const flags = /^flags\s*:.*$/m.exec(readText(files, '/proc/cpuinfo') ?? '')?.[0].split(/\s+/) ?? [];
   const facts = { ...readWcFacts(files, undefined), guestHasPat: flags.includes('pat') };
   return bars.flatMap((audited) => {
@@ -189,7 +190,7 @@ function predictWc(
     const { bar: index, sizeBytes, is64, prefetchable, hostAddress, verdict } = audited;
     const mmapAreas = verdict === 'trap' ? [] : [{ start: 0, size: sizeBytes }];
     const bar: BarRequest = { index, sizeBytes: Math.max(sizeBytes, pageBytes), kind: 'memory', is64, prefetchable };
-    const areas = splitBar(bar, { index, sizeBytes, fdOffset: 0, flags: 0, mmapAreas }, msix, pageBytes);
+    const areas = splitBar(bar, { index, sizeBytes, fdOffset: 0, flags: 0, mmapAreas }, unmoved, pageBytes);
     return [{ bar: index, ...reportWc(files, { bar, mode: 'auto', areas, hostAddress, sizeBytes }, facts) }];
   });
 }

@@ -1,7 +1,7 @@
 /** Which BARs a guest gets for the regions of a device. Pure. */
 import { PAGE_SIZE, readLe } from '../../vmm/base/bits.ts';
 import { BAR_COUNT, BAR0_OFFSET } from '../../vmm/pci/bar-registers.ts';
-import type { BarRequest } from '../../vmm/pci/function.ts';
+import { type BarRequest, ROM_BAR } from '../../vmm/pci/function.ts';
 import { type HostResource, RESOURCE } from '../host/sysfs.ts';
 import type { Region } from '../vfio/regions.ts';
 
@@ -31,6 +31,11 @@ export function barRequests(
     requests.push({ index, sizeBytes: Math.max(least, 2 ** Math.ceil(Math.log2(sizeBytes))), ...kind });
   }
   return requests;
+}
+
+/** The BAR of an expansion ROM of so many bytes, a power of two. */
+export function romRequest(sizeBytes: number): BarRequest {
+  return { index: ROM_BAR, sizeBytes, kind: 'memory', is64: false, prefetchable: false };
 }
 
 /** The resource flags of sysfs know more than the register: VFIO shows a BAR that the host did not place as 0. */

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { endOf, overlaps, type Range } from '../../vmm/base/ranges.ts';
 import type { BarRequest } from '../../vmm/pci/function.ts';
-import type { MsixLayout } from '../../vmm/pci/msix.ts';
 import type { Region } from '../vfio/regions.ts';
 import { type BackedArea, desiredMapping, splitBar } from './desired-mapping.ts';
+import type { MsixPlacement } from './msix-relocation.ts';
 
 const PAGE = 4096;
 const request = (sizeBytes: number, kind: 'memory' | 'port' = 'memory'): BarRequest => {
@@ -13,11 +13,14 @@ const request = (sizeBytes: number, kind: 'memory' | 'port' = 'memory'): BarRequ
 const region = (sizeBytes: number, mmapAreas: readonly Range[] = [{ start: 0, size: sizeBytes }]): Region => {
   return { index: 0, sizeBytes, fdOffset: 0, flags: 7, mmapAreas };
 };
-const msix = (table: number, pending: number, vectorCount = 8): MsixLayout => ({
-  vectorCount,
-  table: { bar: 0, offset: table, sizeBytes: vectorCount * 16 },
-  pending: { bar: 0, offset: pending, sizeBytes: Math.ceil(vectorCount / 64) * 8 },
-});
+const msix = (table: number, pending: number, vectorCount = 8): MsixPlacement => {
+  const layout = {
+    vectorCount,
+    table: { bar: 0, offset: table, sizeBytes: vectorCount * 16 },
+    pending: { bar: 0, offset: pending, sizeBytes: Math.ceil(vectorCount / 64) * 8 },
+  };
+  return { guest: layout, hardware: layout, isRelocated: false, bars: [] };
+};
 const brief = (areas: readonly BackedArea[]): unknown[] =>
   areas.map(({ offset, sizeBytes, mode, why }) => [offset, sizeBytes, why ?? mode]);
 

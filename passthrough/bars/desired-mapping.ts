@@ -6,8 +6,9 @@ import { alignDown, alignUp } from '../../vmm/base/bits.ts';
 import { contains, endOf, overlaps, type Range, subtract } from '../../vmm/base/ranges.ts';
 import type { DecodedBar } from '../../vmm/pci/bar-registers.ts';
 import type { BarArea, BarRequest } from '../../vmm/pci/function.ts';
-import type { BarLocation, MsixLayout } from '../../vmm/pci/msix.ts';
+import type { BarLocation } from '../../vmm/pci/msix.ts';
 import type { Region } from '../vfio/regions.ts';
+import { type MsixPlacement, tableOnlyPages } from './msix-relocation.ts';
 
 /** What stands behind a part of a BAR. */
 export type Backing = 'device' | 'msix-table' | 'msix-pba' | 'rom';
@@ -33,17 +34,22 @@ export interface Piece {
 export function splitBar(
   request: BarRequest,
   region: Region,
-  msix: MsixLayout | undefined,
+  msix: Pick<MsixPlacement, 'guest' | 'hardware' | 'isRelocated'> | undefined,
   pageBytes: number,
 ): BackedArea[] {
   const whole: Range = { start: 0, size: Math.min(region.sizeBytes, request.sizeBytes) };
   if (request.kind === 'port') return [trapped(whole, 'device', 'io-bar')];
 
-  const table = located(msix?.table, request.index, whole);
-  const pending = located(msix?.pending, request.index, whole);
+  // Moved, they may lie behind the end of the device's own region.
+  const room = { start: 0, size: msix?.isRelocated ? request.sizeBytes : whole.size };
+  const table = located(msix?.guest.table, request.index, room);
+  const pending = located(msix?.guest.pending, request.index, room);
   const emulated = [table, pending].filter((range) => range !== undefined);
   const closedPages = emulated.map((range) => outward(range, pageBytes));
-  const direct = directRanges(request, region, pageBytes).flatMap((range) => subtract(range, closedPages));
+  const hidden = msix?.isRelocated ? tableOnlyPages(msix.hardware, request.index, pageBytes) : [];
+  const direct = directRanges(request, region, pageBytes).flatMap((range) =>
+    subtract(range, [...closedPages, ...hidden]),
+  );
   const areas: BackedArea[] = direct.map((range) => ({
     offset: range.start,
     sizeBytes: range.size,
@@ -59,7 +65,8 @@ export function splitBar(
     const beside = closedPages.some((page) => overlaps(page, part));
     // Cut at the edge of the emulated pages, so that the report tells which bytes trap for which reason.
     for (const piece of beside ? cut(part, closedPages) : [part]) {
-      const why = closedPages.some((page) => contains(page, piece)) ? 'beside msix' : trapReason(region);
+      const inside = (pages: readonly Range[]): boolean => pages.some((page) => contains(page, piece));
+      const why = inside(closedPages) ? 'beside msix' : inside(hidden) ? "the device's table" : trapReason(region);
       areas.push(trapped(piece, 'device', why));
     }
   }
@@ -84,7 +91,7 @@ export function pieceKey({ bar, space, gpa, area }: Piece): string {
 function directRanges(request: BarRequest, region: Region, pageBytes: number): Range[] {
   // The kernel reserved the rest of the page before it offered to map a BAR smaller than one.
   const subPage = region.sizeBytes < pageBytes && region.mmapAreas.length > 0;
-  if (subPage) return request.sizeBytes === pageBytes ? [{ start: 0, size: pageBytes }] : [];
+  if (subPage) return request.sizeBytes >= pageBytes ? [{ start: 0, size: pageBytes }] : [];
   return region.mmapAreas.map((area) => inward(area, pageBytes)).filter((area) => area.size > 0);
 }
 

@@ -6,11 +6,12 @@ import type { Gpa, Hva, Native } from '../../native/types.ts';
 import { GIB, MIB } from '../../vmm/base/bits.ts';
 import { contains, type Range } from '../../vmm/base/ranges.ts';
 import { hex } from '../../vmm/base/units.ts';
-import type { Trap } from '../../vmm/bus/trap.ts';
-import type { BarRequest, PciServices } from '../../vmm/pci/function.ts';
+import type { AccessCount, Trap } from '../../vmm/bus/trap.ts';
+import type { BarRequest, PciServices, TrappedPage } from '../../vmm/pci/function.ts';
 import type { HostResource } from '../host/sysfs.ts';
 import type { VfioDevice } from '../vfio/device.ts';
 import { type Piece, pieceKey } from './desired-mapping.ts';
+import type { PageCounts } from './page-counts.ts';
 
 /** One mmap of a part of a BAR. */
 interface BarMap {
@@ -35,12 +36,12 @@ export class BarMaps {
     warn: (message: string) => void,
   ) {
     this.#native = native;
-    for (const { index, kind, sizeBytes } of requests) {
+    for (const { index, kind } of requests) {
       const region = device.regions[index]!;
       if (kind !== 'memory') continue;
       for (const area of region.mmapAreas) {
         // A BAR smaller than a page is mapped as the page that the kernel reserved for it.
-        const range = { start: area.start, size: region.sizeBytes < native.pageSizeBytes ? sizeBytes : area.size };
+        const range = { start: area.start, size: Math.max(area.size, native.pageSizeBytes) };
         try {
           const alignment = alignmentOf(range, resources[index]?.start ?? 0);
           const hva = native.map(device.fd, region.fdOffset + range.start, range.size, alignment);
@@ -89,13 +90,15 @@ export class Mapping {
   readonly #maps: BarMaps;
   readonly #services: PciServices;
   readonly #trapOf: TrapOf;
+  readonly #counts: PageCounts;
   readonly #present = new Map<string, Piece>();
   /** BARs that stayed out because something else is there. */
   readonly #blocked = new Set<number>();
   readonly #warned = new Set<string>();
 
-  constructor(maps: BarMaps, services: PciServices, trapOf: TrapOf) {
+  constructor(maps: BarMaps, services: PciServices, trapOf: TrapOf, counts: PageCounts) {
     this.#maps = maps;
+    this.#counts = counts;
     this.#services = services;
     this.#trapOf = trapOf;
   }
@@ -141,6 +144,12 @@ export class Mapping {
     return direct.length;
   }
 
+  /** The trapped pages that the guest touched most. */
+  trappedPages(): TrappedPage[] {
+    const trapped = this.pieces.filter(({ area }) => area.mode === 'trap');
+    return this.#counts.report(trapped.map((piece) => ({ piece, counts: this.#countsOf(piece) })));
+  }
+
   /** The pieces that are there now. */
   get pieces(): readonly Piece[] {
     return [...this.#present.values()];
@@ -172,7 +181,8 @@ export class Mapping {
       throw new RangeError(`range at ${hex(gpa)} overlaps another function's`);
     }
     if (area.mode === 'trap') {
-      this.#traps(space).add(gpa, area.sizeBytes, this.#trapOf(piece));
+      const onBurst = (offset: number): void => this.#counts.burst(piece, offset);
+      this.#traps(space).add(gpa, area.sizeBytes, { ...this.#trapOf(piece), onBurst });
       return;
     }
     const hva = this.#maps.hva(bar, { start: area.offset, size: area.sizeBytes });
@@ -180,10 +190,17 @@ export class Mapping {
     this.#services.slots.add(gpa as Gpa, area.sizeBytes, hva, { readonly: area.backing === 'rom' });
   }
 
-  #remove(key: string, { gpa, area, space }: Piece): void {
+  #remove(key: string, piece: Piece): void {
+    const { gpa, area, space } = piece;
     this.#present.delete(key);
-    if (area.mode === 'trap') this.#traps(space).remove(gpa);
-    else this.#services.slots.remove(gpa as Gpa);
+    if (area.mode === 'trap') {
+      this.#counts.absorb(piece, this.#countsOf(piece));
+      this.#traps(space).remove(gpa);
+    } else this.#services.slots.remove(gpa as Gpa);
+  }
+
+  #countsOf({ space, gpa }: Piece): readonly AccessCount[] {
+    return this.#traps(space).accessCounts(gpa);
   }
 
   #traps(space: Piece['space']): PciServices['memoryTraps'] {

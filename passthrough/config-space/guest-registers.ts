@@ -52,7 +52,7 @@ export interface RegisterOptions {
   readonly intx: boolean;
   /** Vectors that VFIO has for MSI; 0 hides the capability. */
   readonly msiVectors: number;
-  /** Already checked against the regions and VFIO's vectors; undefined hides the capability. */
+  /** As the guest shall see it, already checked against regions and VFIO's vectors; undefined hides the capability. */
   readonly msix: MsixLayout | undefined;
   /** Whether the function can be reset alone, so that FLR may be offered. */
   readonly canReset: boolean;
@@ -105,7 +105,7 @@ export class GuestRegisters {
     this.#msixOffset = this.#capability(CAP.MSIX)?.offset;
     if (msix && this.#msixOffset !== undefined) {
       this.msix = new Msix(msix.vectorCount, options.isPending);
-      this.#layOutMsix(this.#msixOffset, hardware);
+      this.#layOutMsix(this.#msixOffset, msix);
     }
     this.#showBars();
     this.#handleHeader();
@@ -176,10 +176,11 @@ export class GuestRegisters {
     }
   }
 
-  #layOutMsix(offset: number, hardware: Uint8Array): void {
+  #layOutMsix(offset: number, { table, pending }: MsixLayout): void {
     const { space } = this;
     space.set(offset + 2, 2, this.msix!.control);
-    for (const at of [offset + 4, offset + 8]) space.set(at, 4, readLe(hardware, at, 4));
+    space.set(offset + 4, 4, (table.offset | table.bar) >>> 0);
+    space.set(offset + 8, 4, (pending.offset | pending.bar) >>> 0);
     // Enable and function mask; bits 15 and 14 of message control are in its upper byte.
     space.guestWrite[offset + 3] = 0xc0;
   }

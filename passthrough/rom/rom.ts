@@ -8,7 +8,7 @@ import { alignUp, PAGE_SIZE } from '../../vmm/base/bits.ts';
 import { CausewayError, isKernelError } from '../../vmm/base/errors.ts';
 import { formatSize } from '../../vmm/base/units.ts';
 import type { RomConfig } from '../../vmm/config/model.ts';
-import { type BarRequest, ROM_BAR, type RomReport } from '../../vmm/pci/function.ts';
+import type { RomReport } from '../../vmm/pci/function.ts';
 import { COMMAND, HEADER } from '../config-space/permission-table.ts';
 import { type HostDevice, RESOURCE, readRomResource } from '../host/sysfs.ts';
 import type { VfioDevice } from '../vfio/device.ts';
@@ -79,11 +79,6 @@ export function loadRom(
     faults: [...shadow, ...faults, ...idFaults(images, ids.vendor, ids.device)],
   };
   return { report, bytes: padded(found) };
-}
-
-/** The BAR for it. */
-export function romRequest(bytes: Uint8Array): BarRequest {
-  return { index: ROM_BAR, sizeBytes: bytes.length, kind: 'memory', is64: false, prefetchable: false };
 }
 
 /** Why there is none, or its bytes. The kernel reads a ROM only while the function decodes memory. */

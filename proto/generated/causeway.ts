@@ -234,6 +234,8 @@ export interface DeviceConfig {
   /** Files that the monitor inherited, by number in decimal or by name in LISTEN_FDNAMES: the device, and its group. */
   readonly deviceFd?: string | undefined;
   readonly groupFd?: string | undefined;
+  /** Where the guest finds the MSI-X table: "off", "auto" or "bar0" to "bar5". Default: off. */
+  readonly msixRelocation?: string | undefined;
 }
 
 /** Identifiers of a function: 16 bits each, the revision 8. What is left out is the device's own. */
@@ -352,6 +354,23 @@ export interface FunctionReport {
   readonly rom?: RomReport | undefined;
   /** Identifiers that the guest sees in place of the device's own. */
   readonly ids?: PciIds | undefined;
+  /** What became of the wish to move the MSI-X table; only where there was one. */
+  readonly msixRelocation?: string | undefined;
+  /** Those that were touched most, most first. */
+  readonly trappedPages: readonly TrappedPage[];
+}
+
+/** A page of a BAR whose accesses are exits to user space. */
+export interface TrappedPage {
+  readonly bar: number;
+  /** From the start of the BAR, in bytes. */
+  readonly offset: bigint;
+  /** As in BarArea. */
+  readonly why: string;
+  /** Since the device was opened. */
+  readonly accesses: bigint;
+  /** It was accessed so often in a short time that it costs. */
+  readonly isHot: boolean;
 }
 
 /** The expansion ROM of a function, as it was found when the device was opened. */
@@ -529,6 +548,7 @@ export interface MessageTypes {
   VmExitStopped: VmExitStopped;
   ExitCounters: ExitCounters;
   FunctionReport: FunctionReport;
+  TrappedPage: TrappedPage;
   RomReport: RomReport;
   GuestBdf: GuestBdf;
   BarReport: BarReport;
@@ -588,7 +608,7 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   EventsDropped: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
   VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}], [12, {"name":"channel","kind":"bool","presence":"optional"}], [30, {"name":"iommu","kind":"enum","type":"IommuMode","presence":"optional"}], [31, {"name":"fds","kind":"message","type":"HostFds","presence":"optional"}]]),
   HostFds: new Map([[1, {"name":"kvm","kind":"string","presence":"optional"}], [2, {"name":"container","kind":"string","presence":"optional"}], [3, {"name":"iommufd","kind":"string","presence":"optional"}]]),
-  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}], [30, {"name":"vfToken","kind":"string","presence":"optional"}], [31, {"name":"deviceFd","kind":"string","presence":"optional"}], [32, {"name":"groupFd","kind":"string","presence":"optional"}]]),
+  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}], [22, {"name":"msixRelocation","kind":"string","presence":"optional"}], [30, {"name":"vfToken","kind":"string","presence":"optional"}], [31, {"name":"deviceFd","kind":"string","presence":"optional"}], [32, {"name":"groupFd","kind":"string","presence":"optional"}]]),
   PciIds: new Map([[1, {"name":"vendor","kind":"uint32","presence":"optional"}], [2, {"name":"device","kind":"uint32","presence":"optional"}], [3, {"name":"subsystemVendor","kind":"uint32","presence":"optional"}], [4, {"name":"subsystemDevice","kind":"uint32","presence":"optional"}], [5, {"name":"revision","kind":"uint32","presence":"optional"}]]),
   GrantLines: new Map([[1, {"name":"lines","kind":"string","presence":"list"}]]),
   WcModes: new Map([[1, {"name":"default","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"bars","kind":"message","type":"BarWcMode","presence":"list"}]]),
@@ -603,7 +623,8 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   VmExitCrash: new Map([[1, {"name":"detail","kind":"string","presence":"plain"}]]),
   VmExitStopped: new Map([]),
   ExitCounters: new Map([[1, {"name":"port","kind":"uint64","presence":"plain"}], [2, {"name":"console","kind":"uint64","presence":"plain"}], [3, {"name":"mmio","kind":"uint64","presence":"plain"}], [4, {"name":"config","kind":"uint64","presence":"plain"}], [5, {"name":"kick","kind":"uint64","presence":"plain"}], [6, {"name":"other","kind":"uint64","presence":"plain"}], [7, {"name":"total","kind":"uint64","presence":"plain"}]]),
-  FunctionReport: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"address","kind":"message","type":"GuestBdf","presence":"optional"}], [3, {"name":"bars","kind":"message","type":"BarReport","presence":"list"}], [4, {"name":"interrupts","kind":"message","type":"InterruptReport","presence":"optional"}], [5, {"name":"resets","kind":"message","type":"ResetReport","presence":"list"}], [20, {"name":"rom","kind":"message","type":"RomReport","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}]]),
+  FunctionReport: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"address","kind":"message","type":"GuestBdf","presence":"optional"}], [3, {"name":"bars","kind":"message","type":"BarReport","presence":"list"}], [4, {"name":"interrupts","kind":"message","type":"InterruptReport","presence":"optional"}], [5, {"name":"resets","kind":"message","type":"ResetReport","presence":"list"}], [20, {"name":"rom","kind":"message","type":"RomReport","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}], [22, {"name":"msixRelocation","kind":"string","presence":"optional"}], [23, {"name":"trappedPages","kind":"message","type":"TrappedPage","presence":"list"}]]),
+  TrappedPage: new Map([[1, {"name":"bar","kind":"uint32","presence":"plain"}], [2, {"name":"offset","kind":"uint64","presence":"plain"}], [3, {"name":"why","kind":"string","presence":"plain"}], [4, {"name":"accesses","kind":"uint64","presence":"plain"}], [5, {"name":"isHot","kind":"bool","presence":"plain"}]]),
   RomReport: new Map([[1, {"name":"source","kind":"string","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"offered","kind":"bool","presence":"plain"}], [4, {"name":"images","kind":"string","presence":"list"}], [5, {"name":"faults","kind":"string","presence":"list"}]]),
   GuestBdf: new Map([[1, {"name":"bus","kind":"uint32","presence":"plain"}], [2, {"name":"device","kind":"uint32","presence":"plain"}], [3, {"name":"function","kind":"uint32","presence":"plain"}]]),
   BarReport: new Map([[1, {"name":"index","kind":"uint32","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"kind","kind":"enum","type":"BarKind","presence":"plain"}], [4, {"name":"is64","kind":"bool","presence":"plain"}], [5, {"name":"prefetchable","kind":"bool","presence":"plain"}], [6, {"name":"gpa","kind":"uint64","presence":"optional"}], [7, {"name":"areas","kind":"message","type":"BarArea","presence":"list"}], [8, {"name":"wc","kind":"message","type":"WriteCombining","presence":"optional"}]]),

@@ -16,6 +16,10 @@ export interface TrapTableMemory {
   readonly args: Int32Array;
   /** File offset that answers to the trap's start. */
   readonly offsets: Float64Array;
+  /** First of the trap's counters in {@link BusMemory.counts}; -1 for a trap that is not counted. */
+  readonly counters: Int32Array;
+  /** Bytes that one of its counters stands for: a page or more. */
+  readonly granules: Float64Array;
 }
 
 /** Numbers of the trap kinds as vCPU threads see them. */
@@ -33,10 +37,13 @@ export const TRAP_KIND = {
 const CAPACITY = 256;
 const SHARED_BYTES = 16 * 1024;
 const BUS_ADDRESSES = 65536;
-const TABLE_BYTES = 16 + CAPACITY * (3 * 8 + 2 * 4);
+const TABLE_BYTES = 16 + CAPACITY * (4 * 8 + 4 * 4);
+/** Counters of trapped pages, two words each. */
+const COUNTERS = 4096;
 
 const WORDS_AT = 2 * TABLE_BYTES + SHARED_BYTES + BUS_ADDRESSES;
-const TOTAL_BYTES = WORDS_AT + 64 + POST_RING_BYTES;
+const COUNTS_AT = WORDS_AT + 64 + POST_RING_BYTES;
+const TOTAL_BYTES = COUNTS_AT + 8 * COUNTERS;
 
 export const TRAP_CAPACITY: number = CAPACITY;
 
@@ -51,6 +58,8 @@ export class BusMemory {
   /** [latch of port 0xcf8, doorbell of the machine thread] */
   readonly words: Int32Array;
   readonly posts: PostRing;
+  /** Accesses to trapped pages: low and high word of each counter, which vCPU threads add to. */
+  readonly counts: Int32Array;
 
   constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(TOTAL_BYTES)) {
     this.memory = memory;
@@ -60,6 +69,7 @@ export class BusMemory {
     this.windowOf = new Uint8Array(memory, 2 * TABLE_BYTES + SHARED_BYTES, BUS_ADDRESSES);
     this.words = new Int32Array(memory, WORDS_AT, 2);
     this.posts = new PostRing(memory, WORDS_AT + 64);
+    this.counts = new Int32Array(memory, COUNTS_AT, 2 * COUNTERS);
   }
 }
 
@@ -68,13 +78,15 @@ export const DOORBELL_WORD = 1;
 
 function tableAt(memory: SharedArrayBuffer, base: number): TrapTableMemory {
   const doubles = base + 16;
-  const ints = doubles + 3 * 8 * CAPACITY;
+  const ints = doubles + 4 * 8 * CAPACITY;
   return {
     header: new Int32Array(memory, base, 2),
     starts: new Float64Array(memory, doubles, CAPACITY),
     ends: new Float64Array(memory, doubles + 8 * CAPACITY, CAPACITY),
     offsets: new Float64Array(memory, doubles + 16 * CAPACITY, CAPACITY),
+    granules: new Float64Array(memory, doubles + 24 * CAPACITY, CAPACITY),
     kinds: new Int32Array(memory, ints, CAPACITY),
     args: new Int32Array(memory, ints + 4 * CAPACITY, CAPACITY),
+    counters: new Int32Array(memory, ints + 8 * CAPACITY, CAPACITY),
   };
 }

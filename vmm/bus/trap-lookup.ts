@@ -10,6 +10,10 @@ export class TrapLookup {
   end = 0;
   arg = 0;
   fileOffset = 0;
+  /** First counter of the trap, -1 when it is not counted. */
+  counter = -1;
+  /** Bytes for which one counter stands. */
+  granule = 0;
   readonly #memory: TrapTableMemory;
 
   constructor(memory: TrapTableMemory) {
@@ -28,7 +32,7 @@ export class TrapLookup {
   }
 
   #search(address: number, count: number): void {
-    const { starts, ends, kinds, args, offsets } = this.#memory;
+    const { starts, ends, kinds, args, offsets, counters, granules } = this.#memory;
     let low = 0;
     let high = count - 1;
     while (low <= high) {
@@ -38,6 +42,7 @@ export class TrapLookup {
     }
     if (high < 0 || address >= ends[high]!) {
       this.kind = 0;
+      this.counter = -1;
       return;
     }
     this.kind = kinds[high]!;
@@ -45,5 +50,7 @@ export class TrapLookup {
     this.end = ends[high]!;
     this.arg = args[high]!;
     this.fileOffset = offsets[high]!;
+    this.counter = counters[high]!;
+    this.granule = granules[high]!;
   }
 }

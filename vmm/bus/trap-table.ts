@@ -1,15 +1,18 @@
 /** The machine thread's side of a trap table: keeps the handlers and publishes the rest to shared memory. */
 import { AddressSpace } from '../base/ranges.ts';
 import { type BusMemory, TRAP_CAPACITY, TRAP_KIND, type TrapTableMemory } from './bus-memory.ts';
-import type { Trap, TrapHandler, TrapMap } from './trap.ts';
+import { CounterPool, offsetOf, type TrapCounters } from './counter-pool.ts';
+import type { AccessCount, Trap, TrapHandler, TrapMap } from './trap.ts';
 
-/** Hands out pieces of {@link BusMemory.shared}; one for both tables of a bus. */
+/** Hands out pieces of {@link BusMemory.shared} and counters; one for both tables of a bus. */
 export class SharedBytes {
+  readonly counters: CounterPool;
   readonly #bus: BusMemory;
   #used = 0;
 
   constructor(bus: BusMemory) {
     this.#bus = bus;
+    this.counters = new CounterPool(bus.counts);
   }
 
   /** @throws RangeError when the memory is used up */
@@ -23,6 +26,8 @@ export class SharedBytes {
 
 export class TrapTable implements TrapMap {
   readonly #traps = new AddressSpace<Trap>();
+  /** By the trap's start. */
+  readonly #counters = new Map<number, TrapCounters>();
   readonly #memory: TrapTableMemory;
   readonly #shared: SharedBytes;
   readonly #sharedStart: number;
@@ -37,11 +42,32 @@ export class TrapTable implements TrapMap {
   add(start: number, size: number, trap: Trap): void {
     if ([...this.#traps].length >= TRAP_CAPACITY) throw new RangeError('the trap table is full');
     this.#traps.insert({ start, size }, trap);
+    const counters = trap.onBurst && this.#shared.counters.allocate(start, size);
+    if (counters) this.#counters.set(start, counters);
     this.#publish();
   }
 
   remove(start: number): void {
-    if (this.#traps.remove(start)) this.#publish();
+    if (!this.#traps.remove(start)) return;
+    const counters = this.#counters.get(start);
+    this.#counters.delete(start);
+    this.#publish();
+    if (counters) this.#shared.counters.free(counters);
+  }
+
+  accessCounts(start: number): readonly AccessCount[] {
+    const counters = this.#counters.get(start);
+    return counters ? this.#shared.counters.read(counters, start) : [];
+  }
+
+  /** A counter has seen another burst of accesses: tells the trap, if it is of this table. */
+  burst(counter: number): void {
+    for (const { range, value } of this.#traps) {
+      const counters = this.#counters.get(range.start);
+      if (!counters || counter < counters.index || counter >= counters.index + counters.count) continue;
+      value.onBurst?.(offsetOf(counter - counters.index, counters.granule, range.start));
+      return;
+    }
   }
 
   isFree(start: number, size: number): boolean {
@@ -62,7 +88,7 @@ export class TrapTable implements TrapMap {
   }
 
   #publish(): void {
-    const { header, starts, ends, kinds, args, offsets } = this.#memory;
+    const { header, starts, ends, kinds, args, offsets, counters, granules } = this.#memory;
     Atomics.add(header, 0, 1);
     let count = 0;
     for (const { range, value } of this.#traps) {
@@ -71,6 +97,8 @@ export class TrapTable implements TrapMap {
       kinds[count] = kindOf(value);
       args[count] =
         value.kind === 'file' ? value.fd : value.kind === 'shared' ? value.bytes.byteOffset - this.#sharedStart : 0;
+      counters[count] = this.#counters.get(range.start)?.index ?? -1;
+      granules[count] = this.#counters.get(range.start)?.granule ?? 0;
       offsets[count] = value.kind === 'file' ? value.offset : 0;
       count++;
     }

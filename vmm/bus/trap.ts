@@ -22,7 +22,25 @@ export interface TrapHandler {
  * - `config`: PCI config space. Reads are answered on the vCPU thread from the functions' config windows, writes are
  *   calls. `via` names the way: memory-mapped, or the port pair 0xcf8 (a latch) and 0xcfc.
  */
-export type Trap =
+export type Trap = UncountedTrap & {
+  /**
+   * Counts the accesses to each page of the trap. Called on the machine thread after every {@link BURST_ACCESSES} of one
+   * page, with that page's offset from the trap's start.
+   */
+  readonly onBurst?: (offset: number) => void;
+};
+
+/** After so many accesses to one page the machine thread hears of it. A power of two. */
+export const BURST_ACCESSES = 16384;
+
+/** Accesses to a page, or to several where a trap has too many for one counter each. */
+export interface AccessCount {
+  /** From the trap's start; of the page's first byte that belongs to the trap. */
+  readonly offset: number;
+  readonly accesses: number;
+}
+
+type UncountedTrap =
   | { readonly kind: 'call'; readonly name: string; readonly post?: boolean; readonly handler: TrapHandler }
   | {
       readonly kind: 'shared';
@@ -46,6 +64,8 @@ export interface TrapMap {
   /** Removes the trap that starts there; ignored when there is none. */
   remove(start: number): void;
   isFree(start: number, size: number): boolean;
+  /** Accesses so far to the trap that starts there, if it counts them; only what was touched, in ascending order. */
+  accessCounts(start: number): readonly AccessCount[];
   /** Zeroed bytes of the bus's shared memory for a `shared` trap. @throws RangeError when it is used up */
   allocateShared(sizeBytes: number): Uint8Array;
 }

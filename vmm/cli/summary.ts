@@ -8,6 +8,7 @@ import {
   type GuestBdf,
   ROM_BAR,
   type RomReport,
+  type TrappedPage,
 } from '../pci/function.ts';
 
 /** One line on how the run ended. */
@@ -53,6 +54,8 @@ function describeDevice(device: FunctionReport): string[] {
     `${device.label}${where}: ${names[mode]}${vectors}`,
     ...(ids.length > 0 ? [`  shown to the guest as ${ids.join(', ')}`] : []),
     ...device.bars.map((bar) => `  ${describeBar(bar)}`),
+    ...(device.msixRelocation === undefined ? [] : [`  MSI-X table: ${device.msixRelocation}`]),
+    ...(device.trappedPages ?? []).map((page) => `  ${describePage(page)}`),
     ...(device.rom ? [`  ROM: ${describeRom(device.rom)}`] : []),
     ...(resets.length > 0 ? [`  resets: ${resets.join(', ')}`] : []),
   ];
@@ -64,6 +67,10 @@ function describeBar(bar: BarReport): string {
   const where = bar.gpa === undefined ? '' : ` at ${hex(bar.gpa)}`;
   const name = bar.index === ROM_BAR ? 'ROM BAR' : `BAR ${bar.index}`;
   return `${name}: ${formatSize(bar.sizeBytes)} ${kind}${where}: ${describeAreas(bar)}${describeWc(bar)}`;
+}
+
+function describePage({ bar, offset, why, accesses, isHot }: TrappedPage): string {
+  return `trapped page BAR ${bar}+${hex(offset)} (${why}): ${count(accesses, 'access', 'accesses')}${isHot ? ', HOT' : ''}`;
 }
 
 function describeRom({ source, offered, sizeBytes, images, faults }: RomReport): string {
@@ -94,6 +101,6 @@ function formatGuestBdf({ bus, device, function: fn }: GuestBdf): string {
   return `${pair(bus)}:${pair(device)}.${fn}`;
 }
 
-function count(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+function count(n: number, noun: string, plural = `${noun}s`): string {
+  return `${n} ${n === 1 ? noun : plural}`;
 }

@@ -2,7 +2,7 @@
 import { isFdRef } from './fd-settings.ts';
 import { checkKeys, describe, type Fields, isObject } from './fields.ts';
 import type { IssueList } from './issues.ts';
-import type { DeviceConfig, NormalDeviceConfig, PciIds, RomConfig, WcMode, WcModes } from './model.ts';
+import type { DeviceConfig, MsixRelocation, NormalDeviceConfig, PciIds, RomConfig, WcMode, WcModes } from './model.ts';
 
 /** `satisfies` keeps the list complete: a field added to the model must be added here. */
 export const DEVICE_KEYS: readonly string[] = Object.keys({
@@ -15,9 +15,12 @@ export const DEVICE_KEYS: readonly string[] = Object.keys({
   wc: 0,
   rom: 0,
   ids: 0,
+  msixRelocation: 0,
 } satisfies Record<keyof DeviceConfig, 0>);
 
 export const WC_MODES: readonly WcMode[] = ['auto', 'require', 'deny', 'host'];
+
+const MSIX_RELOCATIONS: readonly MsixRelocation[] = ['off', 'auto', 'bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5'];
 
 /** Largest value of each identifier. */
 export const ID_LIMITS: Readonly<Record<keyof PciIds, number>> = {
@@ -32,7 +35,7 @@ type Settings = Omit<NormalDeviceConfig, 'bdf'>;
 
 /** What was given is checked and kept; what was not stays away. */
 export function readDeviceSettings(entry: Fields, path: string, issues: IssueList): Settings {
-  const { configPermit, configPermitForce, wc, rom, ids, vfToken, deviceFd, groupFd } = entry;
+  const { configPermit, configPermitForce, wc, rom, ids, msixRelocation, vfToken, deviceFd, groupFd } = entry;
   const modes = wc === undefined ? undefined : readWc(wc, `${path}.wc`, issues);
   if (configPermitForce !== undefined && typeof configPermitForce !== 'boolean') {
     issues.add(`${path}.configPermitForce`, `must be true or false, not ${describe(configPermitForce)}`);
@@ -42,6 +45,7 @@ export function readDeviceSettings(entry: Fields, path: string, issues: IssueLis
     ...(isToken(vfToken, `${path}.vfToken`, issues) ? { vfToken: vfToken.toLowerCase() } : {}),
     ...(isFdRef(deviceFd, `${path}.deviceFd`, issues) ? { deviceFd } : {}),
     ...(isFdRef(groupFd, `${path}.groupFd`, issues) ? { groupFd } : {}),
+    ...(isOneOf(MSIX_RELOCATIONS, msixRelocation, `${path}.msixRelocation`, issues) ? { msixRelocation } : {}),
     ...(isRom(rom, `${path}.rom`, issues) ? { rom } : {}),
     ...(guestIds && Object.keys(guestIds).length > 0 ? { ids: guestIds } : {}),
     ...(isPermit(configPermit, `${path}.configPermit`, issues) ? { configPermit } : {}),
@@ -62,6 +66,13 @@ function isPermit(value: unknown, path: string, issues: IssueList): value is str
   if (typeof value === 'string' && value !== '' && !value.includes('\0')) return true;
   if (Array.isArray(value) && value.every((line) => typeof line === 'string')) return true;
   issues.add(path, `must be a path or a list of lines, not ${describe(value)}`);
+  return false;
+}
+
+function isOneOf<T extends string>(words: readonly T[], value: unknown, path: string, issues: IssueList): value is T {
+  if (value === undefined) return false;
+  if ((words as readonly unknown[]).includes(value)) return true;
+  issues.add(path, `must be ${listed(words)}, not ${describe(value)}`);
   return false;
 }
 

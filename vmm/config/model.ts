@@ -44,6 +44,8 @@ export interface DeviceConfig {
   readonly configPermitForce?: boolean;
   /** Write-combining: one mode for all BARs, or modes by BAR number with a `default`. */
   readonly wc?: WcMode | WcModesConfig;
+  /** Where the guest finds the MSI-X table. Default: where the device has it. */
+  readonly msixRelocation?: MsixRelocation;
   /** The expansion ROM that the guest gets. Default: none. */
   readonly rom?: RomConfig;
   /** Identifiers that the guest sees in place of the device's own: numbers, or texts like `0x8086`. */
@@ -55,6 +57,12 @@ export interface DeviceConfig {
  * that is valid. `file:PATH`: that file, which must be a PCI expansion ROM.
  */
 export type RomConfig = 'off' | 'host' | `file:${string}`;
+
+/**
+ * `off`: where the device has it, its pages trapped with the registers in them. `auto`: in a free BAR, or
+ * behind the end of one that can grow. `bar0` to `bar5`: there, in a new BAR or behind the end of the one that there is.
+ */
+export type MsixRelocation = 'off' | 'auto' | `bar${0 | 1 | 2 | 3 | 4 | 5}`;
 
 /** Identifiers of a function (PCI 3.0 §6.2.1, §6.2.4). 16 bits, the revision 8. What is left out is the device's own. */
 export interface PciIds {
@@ -97,6 +105,7 @@ export interface NormalDeviceConfig {
   readonly wc?: WcModes;
   readonly rom?: RomConfig;
   readonly ids?: PciIds;
+  readonly msixRelocation?: MsixRelocation;
 }
 
 export interface VmConfig {

@@ -25,6 +25,7 @@ const device = fc.record(
       fc.constantFrom('off', 'host'),
       text.map((path) => `file:${path}`),
     ),
+    msixRelocation: fc.constantFrom('off', 'auto', 'bar0', 'bar5'),
     ids: fc.record(
       {
         vendor: fc.integer({ min: 1, max: 0xfffe }),

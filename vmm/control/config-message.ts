@@ -7,6 +7,7 @@ import type {
   DeviceConfig,
   FdRef,
   IommuMode,
+  MsixRelocation,
   NormalDeviceConfig,
   NormalVmConfig,
   RomConfig,
@@ -78,13 +79,14 @@ export function vmConfigFromMessage(message: ConfigMessage): VmConfig {
 }
 
 function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
-  const { bdf, configPermit, configPermitForce, wc, rom, ids, vfToken, deviceFd, groupFd } = device;
+  const { bdf, configPermit, configPermitForce, wc, rom, ids, msixRelocation, vfToken, deviceFd, groupFd } = device;
   return {
     bdf,
     vfToken,
     ...mapText({ deviceFd, groupFd }),
     rom,
     ids,
+    msixRelocation,
     ...permitToMessage(configPermit),
     configPermitForce,
     wc: wc && {
@@ -95,14 +97,15 @@ function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
 }
 
 function deviceFromMessage(message: DeviceMessage): DeviceConfig {
-  const { bdf, configPermitForce, wc, rom, ids, vfToken, deviceFd, groupFd, ...permit } = message;
+  const { bdf, configPermitForce, wc, rom, ids, msixRelocation, vfToken, deviceFd, groupFd, ...permit } = message;
   const configPermit = permitFromMessage(permit);
   return {
     // A device may be given by its file only.
     ...(bdf === '' && deviceFd !== undefined ? {} : { bdf }),
     ...(vfToken === undefined ? {} : { vfToken }),
     ...mapRefs({ deviceFd, groupFd }),
-    // What is no ROM setting is told by the check that follows.
+    // What is no setting of its kind is told by the check that follows.
+    ...(msixRelocation === undefined ? {} : { msixRelocation: msixRelocation as MsixRelocation }),
     ...(rom === undefined ? {} : { rom: rom as RomConfig }),
     ...(ids === undefined ? {} : { ids: given(ids) }),
     ...(configPermit === undefined ? {} : { configPermit }),

@@ -6,6 +6,8 @@ import { functionFromMessage, functionToMessage } from './function-message.ts';
 const report: FunctionReport = {
   label: '0000:01:00.0 8086:10d3',
   ids: { vendor: 0x1234, revision: 0 },
+  msixRelocation: 'moved to BAR5, added to 4 KiB',
+  trappedPages: [{ bar: 0, offset: 0x3000, why: 'beside msix', accesses: 2 ** 40, isHot: true }],
   rom: {
     source: 'file:/roms/nic.rom',
     sizeBytes: 65536,
@@ -74,6 +76,6 @@ test('a number beyond 2^53 is refused, not rounded', () => {
     is64: true,
     prefetchable: false,
   } as const;
-  const fn = { label: 'x', bars: [{ ...message, areas: [] }], resets: [] };
+  const fn = { label: 'x', bars: [{ ...message, areas: [] }], resets: [], trappedPages: [] };
   expect(() => functionFromMessage(fn)).toThrow('9007199254740993');
 });

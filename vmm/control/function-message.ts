@@ -1,6 +1,6 @@
 /** The report on an assigned function as a message and back. A field added to the report does not compile until it is here. */
 import type { MessageTypes } from '../../proto/index.ts';
-import type { BarArea, BarReport, FunctionReport, WriteCombining } from '../pci/function.ts';
+import type { BarArea, BarReport, FunctionReport, TrappedPage, WriteCombining } from '../pci/function.ts';
 import { given, table, toNumber } from './wire-values.ts';
 
 type Message<Name extends keyof MessageTypes> = MessageTypes[Name];
@@ -33,12 +33,18 @@ const WC_MODE = table<WriteCombining['mode'], Message<'WriteCombining'>['mode']>
 });
 
 export function functionToMessage(report: FunctionReport): Message<'FunctionReport'> {
-  const { label, address, bars, interrupts, resets, rom, ids, ...rest } = report;
+  const { label, address, bars, interrupts, resets, rom, ids, msixRelocation, trappedPages = [], ...rest } = report;
   rest satisfies Record<string, never>;
   return {
     label,
     address,
     ids,
+    msixRelocation,
+    trappedPages: trappedPages.map((page) => ({
+      ...page,
+      offset: BigInt(page.offset),
+      accesses: BigInt(page.accesses),
+    })),
     rom: rom && { ...rom, sizeBytes: BigInt(rom.sizeBytes) },
     interrupts: { ...interrupts, mode: INTERRUPT_MODE.to(interrupts.mode) },
     bars: bars.map(barToMessage),
@@ -47,11 +53,13 @@ export function functionToMessage(report: FunctionReport): Message<'FunctionRepo
 }
 
 export function functionFromMessage(message: Message<'FunctionReport'>): FunctionReport {
-  const { label, address, bars, interrupts, resets, rom, ids } = message;
+  const { label, address, bars, interrupts, resets, rom, ids, msixRelocation, trappedPages } = message;
   return {
     label,
     ...(address === undefined ? {} : { address }),
     ...(ids === undefined ? {} : { ids: given(ids) }),
+    ...(msixRelocation === undefined ? {} : { msixRelocation }),
+    ...(trappedPages.length === 0 ? {} : { trappedPages: trappedPages.map(pageFromMessage) }),
     ...(rom === undefined ? {} : { rom: { ...rom, sizeBytes: toNumber(rom.sizeBytes) } }),
     interrupts: interrupts
       ? { ...interrupts, mode: INTERRUPT_MODE.from(interrupts.mode) }
@@ -59,6 +67,10 @@ export function functionFromMessage(message: Message<'FunctionReport'>): Functio
     bars: bars.map(barFromMessage),
     resets: resets.map((reset) => ({ ...reset, when: OCCASION.from(reset.when) })),
   };
+}
+
+function pageFromMessage({ offset, accesses, ...same }: Message<'TrappedPage'>): TrappedPage {
+  return { ...same, offset: toNumber(offset), accesses: toNumber(accesses) };
 }
 
 function barToMessage(bar: BarReport): Message<'BarReport'> {

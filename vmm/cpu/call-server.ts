@@ -1,7 +1,7 @@
 /** The machine thread's answer to vCPU threads: waits for the doorbell, takes posted writes, serves calls. */
 import { type BusMemory, DOORBELL_WORD } from '../bus/bus-memory.ts';
 import type { TrapTable } from '../bus/trap-table.ts';
-import { SPACE } from './mailbox.ts';
+import { NOTICE, SPACE } from './mailbox.ts';
 import type { Vcpu, VcpuService } from './vcpu.ts';
 
 export interface CallServerOptions {
@@ -77,7 +77,10 @@ export class CallServer implements VcpuService {
   }
 
   notice(vcpu: Vcpu, kind: number, detail: number): void {
-    this.#options.onNotice(vcpu, kind, detail);
+    if (kind === NOTICE.burst) {
+      this.#options.mmio.burst(detail);
+      this.#options.ports.burst(detail);
+    } else this.#options.onNotice(vcpu, kind, detail);
   }
 
   #tableOf(space: number): TrapTable {

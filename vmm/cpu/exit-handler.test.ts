@@ -137,6 +137,29 @@ describe('an exit on the vCPU thread', () => {
     expect(m.accesses).toEqual([]);
   });
 
+  it('counts the accesses to each page of a trap that wants it, over all vCPUs, and keeps the carry', () => {
+    m.mmio.add(0xc000_0f00, 0x1200, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 0, onBurst: () => {} });
+    m.mmio.add(0xc000_8000, 0x100, { kind: 'file', name: 'other', fd: 7 as Fd, offset: 0 });
+    m.mmioAccess(0xc000_0f00, 4, false);
+    m.mmioAccess(0xc000_1000, 4, true);
+    m.mmioAccess(0xc000_1ffc, 4, false);
+    m.mmioAccess(0xc000_2010, 1, false);
+    m.mmioAccess(0xc000_8000, 4, false);
+    expect(m.mmio.accessCounts(0xc000_0f00)).toEqual([
+      { offset: 0, accesses: 1 },
+      { offset: 0x100, accesses: 2 },
+      { offset: 0x1100, accesses: 1 },
+    ]);
+    expect(m.mmio.accessCounts(0xc000_8000)).toEqual([]);
+    // The next access would be a call on a burst; this one carries.
+    m.bus.counts[0] = -2;
+    m.mmioAccess(0xc000_0f00, 4, false);
+    expect(m.mmio.accessCounts(0xc000_0f00)[0]!.accesses).toBe(2 ** 32 - 1);
+    m.mmio.remove(0xc000_0f00);
+    m.mmio.add(0xc000_0f00, 0x100, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 0, onBurst: () => {} });
+    expect(m.mmio.accessCounts(0xc000_0f00), 'a new trap starts at 0').toEqual([]);
+  });
+
   describe('of config space', () => {
     beforeEach(() => {
       m.ports.add(0xcf8, 1, { kind: 'config', name: 'address', via: 'address-port', handler });

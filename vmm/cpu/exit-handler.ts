@@ -4,7 +4,9 @@
  */
 import { KVM_EXIT, KVM_EXIT_IO_IN, KVM_RUN } from '../../native/kvm-abi.ts';
 import type { Fd, FileDescriptors } from '../../native/types.ts';
+import { PAGE_SIZE } from '../base/bits.ts';
 import { type BusMemory, DOORBELL_WORD, LATCH_WORD, TRAP_KIND } from '../bus/bus-memory.ts';
+import { BURST_ACCESSES } from '../bus/trap.ts';
 import { TrapLookup } from '../bus/trap-lookup.ts';
 import { CONFIG_SPACE_SIZE, type ConfigStore } from '../pci/config-window.ts';
 import { CALL, COUNTER, type Mailbox, NOTICE, SPACE } from './mailbox.ts';
@@ -115,6 +117,7 @@ export class ExitHandler {
 
   /** One access of `width` bytes whose data is at `at` of the run page. */
   #access(trap: TrapLookup, space: number, address: number, width: number, at: number, write: boolean): void {
+    if (trap.counter >= 0) this.#count(trap, address);
     const fits = trap.kind === TRAP_KIND.addressPort || address + width <= trap.end;
     if (trap.kind === 0 || !fits || (width & (width - 1)) !== 0 || width > 8) {
       if (!write) this.#runBytes.fill(0xff, at, at + width);
@@ -123,6 +126,16 @@ export class ExitHandler {
       this.#narrow(trap, space, address, 4, at, write);
       this.#narrow(trap, space, address + 4, 4, at + 4, write);
     } else this.#narrow(trap, space, address, width, at, write);
+  }
+
+  /** Counts of all vCPUs come together in shared memory; the carry makes a counter last for ever. */
+  #count(trap: TrapLookup, address: number): void {
+    const { counts } = this.#bus;
+    const firstPage = trap.start - (trap.start % PAGE_SIZE);
+    const counter = trap.counter + Math.floor((address - firstPage) / trap.granule);
+    const count = (Atomics.add(counts, 2 * counter, 1) + 1) >>> 0;
+    if (count === 0) Atomics.add(counts, 2 * counter + 1, 1);
+    if (count % BURST_ACCESSES === 0) this.notice(NOTICE.burst, counter);
   }
 
   #file(trap: TrapLookup, address: number, width: number, at: number, write: boolean): void {

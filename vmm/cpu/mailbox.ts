@@ -9,8 +9,18 @@ export const VCPU_STATE = { starting: 0, running: 1, paused: 2, stopped: 3 } as 
 
 export const CALL = { read: 0, write: 1, notice: 2 } as const;
 export const SPACE = { memory: 0, port: 1 } as const;
-/** Values of a `notice` call: KVM_RUN returned with something that only the machine thread can judge. */
-export const NOTICE = { tripleFault: 1, emulationFailure: 2, entryFailure: 3, fault: 4, unknownExit: 5 } as const;
+/**
+ * Values of a `notice` call: KVM_RUN returned with something that only the machine thread can judge, or, for `burst`, the
+ * counter of a trapped page has come so far again.
+ */
+export const NOTICE = {
+  tripleFault: 1,
+  emulationFailure: 2,
+  entryFailure: 3,
+  fault: 4,
+  unknownExit: 5,
+  burst: 6,
+} as const;
 
 const CALL_IDLE = 0;
 const CALL_ASKED = 1;

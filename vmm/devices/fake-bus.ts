@@ -19,6 +19,7 @@ export class FakeBus implements DeviceBus {
       add: (start, size, trap) => this.#traps.insert({ start, size }, trap),
       remove: (start) => void this.#traps.remove(start),
       isFree: (start, size) => this.#traps.isFree({ start, size }),
+      accessCounts: () => [],
       allocateShared: (sizeBytes) => new Uint8Array(sizeBytes),
     };
   }

@@ -114,6 +114,19 @@ export interface GuestIds {
   readonly revision?: number;
 }
 
+/** A page of a BAR whose accesses are exits to user space. */
+export interface TrappedPage {
+  readonly bar: number;
+  /** From the start of the BAR. Where a BAR has very many trapped pages, several are one here. */
+  readonly offset: number;
+  /** As in {@link BarArea}. */
+  readonly why: string;
+  /** Since the device was opened. */
+  readonly accesses: number;
+  /** It was accessed so often in a short time that it costs. */
+  readonly isHot: boolean;
+}
+
 /** For the summary, `inspect` and tests. Plain data. */
 export interface FunctionReport {
   readonly label: string;
@@ -123,6 +136,10 @@ export interface FunctionReport {
   readonly bars: readonly BarReport[];
   /** Only where one was asked for. */
   readonly rom?: RomReport;
+  /** What became of the wish to move the MSI-X table; only where there was one. */
+  readonly msixRelocation?: string;
+  /** Those that were touched most, most first. */
+  readonly trappedPages?: readonly TrappedPage[];
   readonly interrupts: {
     readonly mode: 'none' | 'intx' | 'msi' | 'msix';
     readonly available: number;
