@@ -4,12 +4,17 @@ import { join } from 'node:path';
 import { PrivateApt, type Suite } from './apt.ts';
 import { cacheRoot, type Log, materialise } from './cache.ts';
 import { LabError } from './errors.ts';
+import { builtKernel, builtKernelName } from './kernel-build.ts';
 import { type Kernel, kernelAt } from './kernels.ts';
 import { type FetchOptions, readManifest, writeManifest } from './packages.ts';
 
-/** A kernel by name: a Debian series (`6.1`, `6.12`), `host` for the running one, or a path (see `kernelAt`). */
+/**
+ * A kernel by name: a Debian series (`6.1`, `6.12`), `iommufd` for the one that `npm run lab:kernel` builds, `host` for the
+ * running one, or a path (see `kernelAt`).
+ */
 export async function findKernel(name: string, options: FetchOptions = {}): Promise<Kernel> {
   if (name === 'host') return runningKernel();
+  if (name === builtKernelName) return builtKernel();
   if (/^\d+\.\d+$/.test(name)) return debianKernel(name, options);
   return kernelAt(name);
 }

@@ -22,7 +22,7 @@ import { RunningLab } from './running-lab.ts';
 export interface LabOptions {
   /** PCI devices, each behind a root port of its own; a string is `MODEL[,option=value...]`. */
   readonly devices?: readonly (string | LabDeviceSpec)[];
-  /** `6.1` (default), `6.12`, another Debian series, `host`, or a path to a kernel. */
+  /** `6.1` (default), `6.12`, another Debian series, `iommufd` (see `buildKernel`), `host`, or a path to a kernel. */
   readonly kernel?: string;
   /** QEMU series: `7.2` (default) or `10`. */
   readonly qemu?: string;
@@ -132,7 +132,9 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
     if (temporary) await rm(shareDir, { recursive: true, force: true });
   };
   try {
-    const modules = [...kvmModules(accel, cpu), ...laterModules, ...(options.extraModules ?? [])];
+    // A kernel without modules has everything built in.
+    const usual = kernel.modulesDir === undefined ? [] : [...kvmModules(accel, cpu), ...laterModules];
+    const modules = [...usual, ...(options.extraModules ?? [])];
     // A device's own modalias finds most drivers, but not those behind a bus of their own, such as virtio's.
     const drivers = devices.flatMap(({ model, bind }) => (bind === 'host' ? (hostDrivers[model] ?? []) : []));
     const initrd = await buildInitramfs(

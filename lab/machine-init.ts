@@ -108,6 +108,8 @@ setup() {
       none,*host*)
         # Another device's driver would take this one too.
         echo none > $d/driver_override
+        # A driver that is built in has it already.
+        [ -e $d/driver ] && basename $d > $d/driver/unbind
         ;;
       esac
     done
@@ -116,7 +118,7 @@ setup() {
   i=0
   for bind in $binds; do
     for d in $(functions $i); do
-      [ $bind = host ] && modprobe $(cat $d/modalias)
+      [ $bind = host ] && [ ! -e $d/driver ] && modprobe $(cat $d/modalias)
     done
     i=$((i + 1))
   done

@@ -14,6 +14,7 @@ import { runTests } from './run-tests.mjs';
 const PROGRAMS = {
   demo: 'dist/lab/demo.js',
   lab: 'dist/lab/main.js',
+  'lab:kernel': 'dist/lab/build-kernel.js',
   bench: 'dist/bench/main.js',
   causeway: 'build/cli/main.js',
   fuzz: 'dist/passthrough/fuzz/program.js',

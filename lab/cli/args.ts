@@ -32,7 +32,8 @@ Devices
                                     driver, or none
 Machine
   --kernel 6.1|6.12|host|PATH       kernel of the lab (default 6.1); a PATH is a bzImage or a
-                                    directory with vmlinuz and lib/modules
+                                    directory with vmlinuz and lib/modules; iommufd is the one
+                                    that npm run lab:kernel builds
   --qemu 7.2|10                     QEMU series (default 7.2; 10 has igb)
   --memory MIB  --cpus N            size (default 4096 MiB, 2 processors)
   --accel auto|tcg|kvm              auto takes KVM only where nested virtualisation is sure to work
