@@ -2,46 +2,25 @@
  * Remembers on disk how devices were bound before Causeway moved them, so that they find back after a crash. It lies in
  * /run: a reboot of the host forgets overrides and bindings, and then there is nothing to restore.
  */
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
-import { join } from 'node:path';
 import type { HostBdf } from '../../native/types.ts';
 import { CausewayError } from '../../vmm/base/errors.ts';
-import { parseBdf } from './bdf.ts';
 import type { BindingRecord } from './binding.ts';
+import { RecordDirectory } from './record-directory.ts';
 
 export const JOURNAL_DIRECTORY = '/run/causeway/bindings';
 
 export class BindingJournal {
-  readonly #directory: string;
+  readonly #records: RecordDirectory;
 
   constructor(directory: string = JOURNAL_DIRECTORY) {
-    this.#directory = directory;
+    this.#records = new RecordDirectory(directory);
   }
 
   /** Keeps a record; the first one of a device stays, as that is how the host had it. On disk when this returns. */
   keep(record: BindingRecord): void {
     if (this.find(record.bdf)) return;
     try {
-      mkdirSync(this.#directory, { recursive: true, mode: 0o755 });
-      const path = this.#path(record.bdf);
-      const fd = openSync(`${path}.new`, 'w', 0o644);
-      try {
-        writeSync(fd, `${JSON.stringify(record)}\n`);
-        fsyncSync(fd);
-      } finally {
-        closeSync(fd);
-      }
-      renameSync(`${path}.new`, path);
+      this.#records.write(record.bdf, record);
     } catch (error) {
       throw new CausewayError(
         'DEVICE_NOT_BOUND',
@@ -49,7 +28,7 @@ export class BindingJournal {
         {
           cause: error,
           bdf: record.bdf,
-          path: this.#directory,
+          path: this.#records.path,
           hint: 'this needs root',
         },
       );
@@ -58,31 +37,17 @@ export class BindingJournal {
 
   /** Undefined when there is none, or none that can be read. */
   find(bdf: HostBdf): BindingRecord | undefined {
-    try {
-      const value: unknown = JSON.parse(readFileSync(this.#path(bdf), 'utf8'));
-      return isRecord(value) && value.bdf === bdf ? { ...value, driver: value.driver } : undefined;
-    } catch {
-      return undefined;
-    }
+    const value = this.#records.read(bdf);
+    return isRecord(value) && value.bdf === bdf ? { ...value, driver: value.driver } : undefined;
   }
 
   /** Devices that were bound and not restored. */
   list(): HostBdf[] {
-    try {
-      return readdirSync(this.#directory)
-        .map((name) => parseBdf(name))
-        .filter((bdf) => bdf !== undefined && this.find(bdf) !== undefined) as HostBdf[];
-    } catch {
-      return [];
-    }
+    return this.#records.list().filter((bdf) => this.find(bdf) !== undefined);
   }
 
   forget(bdf: HostBdf): void {
-    rmSync(this.#path(bdf), { force: true });
-  }
-
-  #path(bdf: HostBdf): string {
-    return join(this.#directory, bdf);
+    this.#records.remove(bdf);
   }
 }
 

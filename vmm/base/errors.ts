@@ -53,6 +53,7 @@ export const ERROR_CODES = {
   DEVICE_UNSUPPORTED: { exit: 'device', meaning: 'VFIO or Causeway cannot assign this device.' },
   DEVICE_LOST: { exit: 'device', meaning: 'The device stopped answering.' },
   DEVICE_RESET_FAILED: { exit: 'device', meaning: 'The device could not be reset.' },
+  SRIOV_FAILED: { exit: 'device', meaning: 'The virtual functions of a device cannot be made or removed.' },
   IOMMU_MISSING: { exit: 'host', meaning: 'The device has no IOMMU group: the IOMMU is off or absent.' },
   IRQ_REMAPPING_MISSING: { exit: 'host', meaning: 'The platform does not isolate interrupts.' },
   GROUP_NOT_VIABLE: { exit: 'device', meaning: 'A neighbour in the IOMMU group is still used by a host driver.' },

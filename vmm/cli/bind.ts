@@ -3,10 +3,12 @@ import type { HostBdf } from '../../native/types.ts';
 import { normaliseBdf } from '../../passthrough/host/bdf.ts';
 import { type BindResult, bindDevices, restoreDevices } from '../../passthrough/host/bind-devices.ts';
 import { BindingJournal } from '../../passthrough/host/binding-journal.ts';
+import { removeVfs } from '../../passthrough/host/virtual-functions.ts';
 import { EXIT_CODE } from '../base/errors.ts';
 import { parseOptions, usageError } from './arguments.ts';
 import { BIND_OPTIONS, RESTORE_OPTIONS } from './host-options.ts';
 import { type HostWorld, nativeOf, print } from './host-world.ts';
+import { vfJournals } from './vfs.ts';
 
 /** @throws CausewayError USAGE, DEVICE_IN_USE, DEVICE_NOT_BOUND … */
 export async function bindCommand(args: readonly string[], world: HostWorld): Promise<number> {
@@ -33,7 +35,12 @@ export async function restoreCommand(args: readonly string[], world: HostWorld):
   const bdfs = options.all ? journal.list() : addresses('restore', words);
   const native = await nativeOf(world);
   const dryRun = options['dry-run'] ?? false;
-  tell(world, restoreDevices(native, bdfs, journal, dryRun), dryRun, options.json);
+  const results = restoreDevices(native, bdfs, journal, dryRun);
+  if (options.all) {
+    const journals = vfJournals(world);
+    for (const bdf of journals.vfs.list()) removeVfs(native, bdf, journals, { dryRun });
+  }
+  tell(world, results, dryRun, options.json);
   return EXIT_CODE.ok;
 }
 

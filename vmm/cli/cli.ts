@@ -13,6 +13,7 @@ const HOST_COMMANDS: Readonly<Record<string, () => Promise<HostCommand>>> = {
   inspect: async () => (await import('./inspect.ts')).inspectCommand,
   bind: async () => (await import('./bind.ts')).bindCommand,
   restore: async () => (await import('./bind.ts')).restoreCommand,
+  vfs: async () => (await import('./vfs.ts')).vfsCommand,
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 };
 

@@ -78,6 +78,22 @@ echo '0000:03:00.0' > /sys/bus/pci/drivers_probe
   expect(JSON.parse(out)).toMatchObject({ dryRun: false, devices: [{ from: 'vfio-pci', to: 'e1000e' }] });
 });
 
+test('vfs makes, lists and removes virtual functions; restore --all does too', async () => {
+  const vf = { vendor: 0x8086, device: 0x10ca, nativeDriver: 'igbvf' };
+  const pf = { ...e1000e('0000:0a:00.0', 40), driver: 'igb', sriov: { totalVfs: 7, firstGroup: 41, vf } };
+  kernel.addPciDevice(pf);
+  expect((await causeway('vfs', '0a:00.0')).out).toBe('0000:0a:00.0 on igb: 0 of 7 VFs\n');
+  expect((await causeway('vfs', '0a:00.0', '--create', '1')).out).toBe(
+    '0000:0a:00.0 on igb: 1 of 7 VFs; new ones get no driver\n  0000:0a:10.0 on no driver, IOMMU group 41\n',
+  );
+  expect((await causeway('vfs', '0a:00.0', '--create', '2')).code).toBe(7);
+  const { out } = await causeway('vfs', '0a:00.0', '--remove', '--json');
+  expect(JSON.parse(out)).toMatchObject({ dryRun: false, bdf: '0000:0a:00.0', vfs: [], driversAutoprobe: true });
+  await causeway('vfs', '0a:00.0', '--create', '1');
+  await causeway('restore', '--all');
+  expect((await causeway('vfs', '0a:00.0')).out).toBe('0000:0a:00.0 on igb: 0 of 7 VFs\n');
+});
+
 test('doctor: JSON, words, and an exit code that says how bad it is', async () => {
   const { code, out } = await causeway('doctor', '03:00.0', '--json', '--memory', '64M');
   expect(code).toBe(2);
@@ -98,6 +114,9 @@ test.each([
   [['restore', '--all', '03:00.0'], 2, /either/],
   [['restore', '03:00.0'], 7, /was not bound by Causeway/],
   [['doctor', '--memory', 'much'], 2, /not a size/],
+  [['vfs'], 2, /which device/],
+  [['vfs', '03:00.0'], 7, /no SR-IOV/],
+  [['vfs', '03:00.0', '--create', '1', '--remove'], 2, /either/],
   [['devices', 'x'], 2, /unexpected word/],
 ] as const)('%j fails with %d', async (args, expected, message) => {
   const { code, err } = await causeway(...args);
@@ -106,7 +125,7 @@ test.each([
 });
 
 test('each has its help', async () => {
-  for (const command of ['devices', 'inspect', 'bind', 'restore', 'doctor']) {
+  for (const command of ['devices', 'inspect', 'bind', 'restore', 'vfs', 'doctor']) {
     const { code, out } = await causeway(command, '--help');
     expect(code).toBe(0);
     expect(out).toContain(`usage: causeway ${command}`);

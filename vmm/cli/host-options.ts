@@ -26,7 +26,15 @@ export const BIND_OPTIONS = {
 
 export const RESTORE_OPTIONS = {
   'dry-run': { type: 'flag', help: 'print what would be written, and write nothing' },
-  all: { type: 'flag', help: 'every device that was bound and not restored' },
+  all: { type: 'flag', help: 'every device that was bound and not restored, and all VFs that were made' },
+  json,
+} as const satisfies OptionTable;
+
+export const VFS_OPTIONS = {
+  create: { type: 'whole', value: 'N', help: 'make so many virtual functions' },
+  remove: { type: 'flag', help: 'remove those that were made, and put back what was changed' },
+  'host-drivers': { type: 'flag', help: "let the host's drivers take the new ones (they get none)" },
+  'dry-run': { type: 'flag', help: 'print what would be written, and write nothing' },
   json,
 } as const satisfies OptionTable;
 
@@ -70,6 +78,14 @@ before, so that "restore" finds back even after a crash. Refuses devices that th
     usage: 'restore BDF... [options]\n       causeway restore --all [options]',
     text: 'Puts devices back to the driver and override that they had before "bind".',
     options: RESTORE_OPTIONS,
+  },
+  vfs: {
+    summary: 'list, make or remove virtual functions (SR-IOV)',
+    usage: 'vfs BDF [options]',
+    text: `Tells which virtual functions (VFs) a physical function has, makes some, or removes those that it made. New VFs get no
+driver, so that "bind" can give them to vfio-pci; those of a function that is itself on vfio-pci go there at once. What was
+before is kept on disk; a failure leaves everything as it was. VFs that are in use are not removed.`,
+    options: VFS_OPTIONS,
   },
   doctor: {
     summary: 'find what keeps this host, or a device, from being used',
