@@ -59,6 +59,12 @@ export class FakeVm implements Vm {
     this.calls.push('nmi');
   }
 
+  readMemory(): never {
+    throw new Error('not here');
+  }
+
+  writeMemory(): void {}
+
   registers(): Promise<never> {
     return Promise.reject(new Error('not here'));
   }

@@ -189,6 +189,25 @@ export class VirtualMachine implements Vm {
     this.#machine?.nmi();
   }
 
+  readMemory(gpa: number, length: number): Uint8Array {
+    return this.#withMemory('readMemory', () => this.#parts.memory.bytes(gpa, length).slice());
+  }
+
+  writeMemory(gpa: number, bytes: Uint8Array): void {
+    this.#withMemory('writeMemory', () => this.#parts.memory.bytes(gpa, bytes.length).set(bytes));
+  }
+
+  #withMemory<T>(call: string, access: () => T): T {
+    // Its mappings go first of all when it closes.
+    if (this.#closing) throw this.#wrongState(call);
+    try {
+      return access();
+    } catch (cause) {
+      if (!(cause instanceof RangeError)) throw cause;
+      throw new CausewayError('USAGE', `${call}: ${cause.message}`, { cause });
+    }
+  }
+
   registers(): Promise<readonly VcpuRegisters[]> {
     return this.#whilePaused('registers', async (machine) => machine.registers());
   }

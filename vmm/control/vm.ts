@@ -112,6 +112,13 @@ export interface Vm extends AsyncDisposable {
   powerButton(): void;
   /** Interrupts every vCPU with an NMI: Linux panics or tells where it is, as it was told to. */
   nmi(): void;
+  /**
+   * Copies guest RAM. The guest may change it meanwhile. @param gpa guest-physical address of the first byte
+   * @throws CausewayError USAGE where not all of it is RAM, STATE when closed
+   */
+  readMemory(gpa: number, length: number): Uint8Array;
+  /** Writes guest RAM, behind the guest's back. @throws CausewayError as {@link readMemory} */
+  writeMemory(gpa: number, bytes: Uint8Array): void;
   /** Of every vCPU; a running VM is paused for it. @throws CausewayError STATE when nothing runs */
   registers(): Promise<readonly VcpuRegisters[]>;
   /**
