@@ -86,8 +86,13 @@ function runOf(name: string): PayloadRun {
 }
 
 test.each(Object.keys({ ...WITHOUT_DEVICE, ...WITH_DEVICE }))('%s: every test passes', (name) => {
-  const { planned, results, metrics, exit, warnings, runMs, totalMs } = runOf(name);
-  const measured = Object.entries(metrics).map(([metric, { value, unit }]) => `${metric} ${value} ${unit}`);
+  const { planned, results, metrics, distributions, exit, warnings, runMs, totalMs } = runOf(name);
+  const measured = [
+    ...Object.entries(metrics).map(([metric, { value, unit }]) => `${metric} ${value} ${unit}`),
+    ...Object.entries(distributions).map(
+      ([what, { unit, percentiles: at }]) => `${what} p50 ${at[50]}, p99 ${at[99]}, max ${at[100]} ${unit}`,
+    ),
+  ];
   const skipped = results.filter(({ verdict }) => verdict === 'skip');
   say(`${name}: ${results.length} tests in ${Math.round(runMs)} of ${Math.round(totalMs)} ms; ${measured.join(', ')}`);
   for (const { name: slow, tookUs = 0 } of results) {

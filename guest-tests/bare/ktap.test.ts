@@ -23,8 +23,17 @@ test('plan, verdicts, reasons, durations and metrics', () => {
       { name: 'the last', verdict: 'pass' },
     ],
     metrics: { 'latency.p50': { value: 1200, unit: 'ns' } },
+    distributions: {},
     bailOut: undefined,
   });
+});
+
+test('a distribution has its 101 values, or is none', () => {
+  const values = Array.from({ length: 101 }, (_, i) => i * 10);
+  const { distributions } = parseKtap(
+    `# distribution latency ns 5000 ${values.join(' ')}\r\n# distribution torn ns 5000 ${values.slice(1).join(' ')}`,
+  );
+  expect(distributions).toEqual({ latency: { unit: 'ns', count: 5000, percentiles: values } });
 });
 
 test('a failure without a reason is a failure', () => {
@@ -52,5 +61,11 @@ test.each([
   '    ok 1 - nested',
   'printk: ok 1 - torn',
 ])('%j means nothing', (text) => {
-  expect(parseKtap(text)).toEqual({ planned: undefined, results: [], metrics: {}, bailOut: undefined });
+  expect(parseKtap(text)).toEqual({
+    planned: undefined,
+    results: [],
+    metrics: {},
+    distributions: {},
+    bailOut: undefined,
+  });
 });

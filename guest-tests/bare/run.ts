@@ -18,7 +18,7 @@ export interface PayloadOptions {
 }
 
 /** How it went. */
-export interface PayloadRun extends Pick<KtapReport, 'planned' | 'metrics'> {
+export interface PayloadRun extends Pick<KtapReport, 'planned' | 'metrics' | 'distributions'> {
   /** In the order of the payload. What the plan announces and has no result counts as failed. */
   readonly results: readonly TestResult[];
   /** How the run ended; undefined when it had to be stopped because its time was up. */
@@ -63,6 +63,7 @@ export async function runPayload(options: PayloadOptions): Promise<PayloadRun> {
     run = {
       planned: ktap.planned,
       metrics: ktap.metrics,
+      distributions: ktap.distributions,
       results: completeResults(ktap, ending),
       exit,
       value,

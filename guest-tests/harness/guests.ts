@@ -84,6 +84,8 @@ export interface PayloadOptions {
 export interface PayloadOutcome {
   readonly results: readonly TestResult[];
   readonly metrics: Readonly<Record<string, { readonly value: number; readonly unit: string }>>;
+  /** Many values of one kind: the least, every percentile, the most. */
+  readonly distributions?: Readonly<Record<string, { readonly percentiles: readonly number[]; readonly unit: string }>>;
   /** Debug-exit value; undefined when the run ended otherwise. */
   readonly value: number | undefined;
   /** How the VM ended; undefined when its time was up. */

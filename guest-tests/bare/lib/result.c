@@ -61,6 +61,14 @@ void metric(const char *name, uint64_t value, const char *unit) {
 	print("# metric %s %lu %s\n", name, (uint64_t)value, unit);
 }
 
+void distribution(const char *name, uint32_t *values, size_t count, const char *unit) {
+	if (count == 0) return;
+	clock_percentiles(values, count);
+	print("# distribution %s %s %u", name, unit, (unsigned)count);
+	for (size_t percent = 0; percent <= 100; percent++) print(" %u", values[(count - 1) * percent / 100]);
+	print("\n");
+}
+
 void bail_out(const char *format, ...) {
 	char text[256];
 	va_list args;

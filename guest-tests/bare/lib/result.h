@@ -35,6 +35,10 @@ bool check_that(bool holds, const char *format, ...) __attribute__((format(print
 void skip(const char *why);
 /* A measured number: "# metric name value unit". */
 void metric(const char *name, uint64_t value, const char *unit);
+/*
+ * Many of them: "# distribution name unit count" and 101 values, the least, every percentile, the most. Sorts in place.
+ */
+void distribution(const char *name, uint32_t *values, size_t count, const char *unit);
 /* Ends everything at once, with a failure. */
 void bail_out(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void exit_payload(uint32_t value) __attribute__((noreturn));

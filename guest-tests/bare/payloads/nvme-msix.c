@@ -187,10 +187,7 @@ static void nothing_is_lost(void) {
 		if (!finish(1)) break;
 	}
 	CHECK_EQUAL(interrupt_count(FIRST_VECTOR + 1), done, "interrupts");
-	struct percentiles p = clock_percentiles(latencies, done);
-	metric("command-to-interrupt.p50", p.p50, "ns");
-	metric("command-to-interrupt.p99", p.p99, "ns");
-	metric("command-to-interrupt.max", p.max, "ns");
+	distribution("command-to-interrupt", latencies, done, "ns");
 }
 
 static void route_changes_lose_nothing(void) {

@@ -153,6 +153,10 @@ export class Scope {
     });
     for (const [name, { value, unit }] of Object.entries(outcome.metrics))
       this.#metric(summarise(name, [value], { unit }));
+    // What payloads measure so are latencies; the percentiles stand for the values, in equal parts.
+    for (const [name, { percentiles, unit }] of Object.entries(outcome.distributions ?? {})) {
+      this.#metric(summarise(name, percentiles, { unit, better: 'lower' }));
+    }
     return outcome;
   }
 
