@@ -52,6 +52,12 @@ bound|renew)
 esac
 `;
 
+/** What busybox `udhcpc` runs, at both places where builds of it look. */
+export const DHCP_FILES: Readonly<Record<string, ImageFile>> = {
+  '/usr/share/udhcpc/default.script': { data: leaseScript, mode: 0o755 },
+  '/etc/udhcpc/default.script': { data: leaseScript, mode: 0o755 },
+};
+
 /** The text of the guest's `/init`. */
 export function guestInit(then: 'poweroff' | 'reboot'): string {
   return `#!/bin/sh
@@ -82,8 +88,7 @@ export async function buildGuestInitramfs(spec: GuestInitramfsSpec = {}, options
       modules,
       spareModules,
       files: {
-        '/usr/share/udhcpc/default.script': { data: leaseScript, mode: 0o755 },
-        '/etc/udhcpc/default.script': { data: leaseScript, mode: 0o755 },
+        ...DHCP_FILES,
         '/guest-script': `${script ?? 'exec sh -i'}\n`,
         ...files,
       },

@@ -1,9 +1,10 @@
 export type { ExecOptions, ExecResult } from './commands.ts';
 export { LabError, type LabErrorCode } from './errors.ts';
-export { buildGuestInitramfs, type GuestInitramfsSpec, guestKernel, guestVmlinux } from './guest-image.ts';
-export { buildInitramfs, type ImageFile, type InitramfsSpec } from './initramfs/build.ts';
+export { buildGuestInitramfs, DHCP_FILES, type GuestInitramfsSpec, guestKernel, guestVmlinux } from './guest-image.ts';
+export { buildInitramfs, type ImageFile, type InitramfsSpec, readImageFile } from './initramfs/build.ts';
 export type { CpioEntry } from './initramfs/cpio.ts';
 export { writeCpio } from './initramfs/cpio.ts';
+export { type KernelModule, ModuleTree } from './initramfs/modules.ts';
 export { findKernel } from './kernel-packages.ts';
 export { type Kernel, kernelAt } from './kernels.ts';
 export { fetchLab, type Lab, type LabDevice, type LabOptions, openLab } from './lab.ts';

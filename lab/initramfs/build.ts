@@ -87,7 +87,8 @@ async function prune(directory: string): Promise<void> {
   }
 }
 
-async function readImageFile(path: string, file: ImageFile): Promise<Extract<CpioEntry, { kind: 'file' }>> {
+/** An entry of an archive out of a file as the user names it. */
+export async function readImageFile(path: string, file: ImageFile): Promise<Extract<CpioEntry, { kind: 'file' }>> {
   if (typeof file === 'string' || file instanceof Uint8Array) {
     return { kind: 'file', path, mode: 0o644, data: Buffer.from(file) };
   }

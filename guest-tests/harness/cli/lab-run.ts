@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type Lab, LabError, openLab } from '../../../lab/index.ts';
+import { LAB_PEER_ADDRESS, PEER_VARIABLE, prepareGuests, TcpPeer } from '../../guest/index.ts';
 import { type RunRecord, TEST_EXIT } from '../model.ts';
 import { readRun } from '../report/compare.ts';
 import type { RunFolder } from '../run/run-folder.ts';
@@ -49,9 +50,12 @@ export async function runInLab(options: LabRunOptions): Promise<RunRecord> {
   const { folder, stderr } = options;
   const result = join(folder.path, 'run.json');
   rmSync(result, { force: true });
+  // What the lab's slow processor would take minutes for; and it cannot add to this machine's cache.
+  await prepareGuests((line) => stderr.write(`lab: ${line}\n`));
+  await using peer = await TcpPeer.listen();
   const ktap = new ResumedLines(options.options.json === '-' ? undefined : options.stdout);
   for (let start = 1; ; start++) {
-    const died = await oneLab(options, ktap, start > 1 || options.options.resume !== undefined);
+    const died = await oneLab(options, ktap, peer.port, start > 1 || options.options.resume !== undefined);
     if (existsSync(result)) return readRun(readFileSync(result, 'utf8'));
     if (options.signal.aborted || start === MOST_STARTS) {
       throw new LabError('LAB_DIED', `the lab ended without a result: ${died}`);
@@ -60,7 +64,7 @@ export async function runInLab(options: LabRunOptions): Promise<RunRecord> {
   }
 }
 
-async function oneLab(run: LabRunOptions, ktap: ResumedLines, isResumed: boolean): Promise<string> {
+async function oneLab(run: LabRunOptions, ktap: ResumedLines, peerPort: number, isResumed: boolean): Promise<string> {
   const { options, words, folder, signal, stderr } = run;
   const kernel = options['lab-kernel'];
   await using lab = await openLab({
@@ -74,7 +78,15 @@ async function oneLab(run: LabRunOptions, ktap: ResumedLines, isResumed: boolean
   const give = new AbortController();
   const onSilence = (): void => give.abort(new Error(`silent for ${SILENCE_MS / 1000} s`));
   const silence = setTimeout(onSilence, SILENCE_MS);
-  const command = [process.execPath, CLI, 'test', ...words, ...innerArguments(lab, options, folder.path, isResumed)];
+  const environment = ['env', `${PEER_VARIABLE}=${LAB_PEER_ADDRESS}:${peerPort}`];
+  const command = [
+    ...environment,
+    process.execPath,
+    CLI,
+    'test',
+    ...words,
+    ...innerArguments(lab, options, folder.path, isResumed),
+  ];
   try {
     const { code } = await lab.exec(command, {
       signal: AbortSignal.any([give.signal, signal]),
