@@ -10,7 +10,7 @@ import { ROOT } from './host.mjs';
 const SKIPPED = new Set(['node_modules', 'dist', 'build', 'coverage', '.git', '.cache', 'generated']);
 const MARKER = /^\s*(?:\/\/|\/\*) Enforces (.*?)(?: \*\/)?$/;
 const LIST = /^[A-Z]\d+(?:, [A-Z]\d+)*\.$/;
-const TEST = /^(\s*)(?:test|it)(?:\.\w+(?:\(\w+\))?)?\(/;
+const TEST = /^(\s*)(?:test|it)(?:\.\w+(?:\(\w+\))?)?(?:<.*>)?\(/;
 const PAYLOAD_TEST = /^\s*\{"([^"]+)", \w+\},?/;
 /** The marker's own test would find itself. */
 const OWN_TEST = 'scripts/conformance.test.ts';

@@ -145,3 +145,22 @@ test('where VFIO has fewer vectors than the table, all of the table is trapped, 
   expect(hit.trap.kind).toBe('shared');
   expect(hit.trap.kind === 'shared' && hit.trap.bytes.length).toBe(16 * 20);
 });
+
+// Enforces P16, A3.
+test('ports are forwarded one to one: each access once, as wide as the guest made it', () => {
+  const machine = booted(e1000e());
+  machine.command(1);
+  const port = machine.barAddress(2);
+  for (const width of [1, 2, 4] as const) machine.vm.write(port + 4, width, 0x1122_3344, 'port');
+  machine.vm.read(port + 2, 1, 'port');
+  expect(
+    machine.device.accesses.map(({ region, offset, width, write, via }) => [region, offset, width, write, via]),
+  ).toEqual([
+    [2, 4, 1, true, 'fd'],
+    [2, 4, 2, true, 'fd'],
+    [2, 4, 4, true, 'fd'],
+    [2, 2, 1, false, 'fd'],
+  ]);
+  machine.command(0);
+  expect(machine.vm.read(port, 4, 'port')).toBe(0xffff_ffff);
+});

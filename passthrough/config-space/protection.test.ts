@@ -22,7 +22,7 @@ function openBits(config: Uint8Array): Map<number, number> {
   return open;
 }
 
-// Enforces C23, C27, C36, P25.
+// Enforces C23, C27, C36.
 test.each([
   ['e1000e', e1000e()],
   ['NEC xHCI', xhci()],
@@ -61,6 +61,30 @@ test('gaps and hidden capabilities read 0, whatever the hardware has there', () 
   }
   expect(ids, 'AER, ARI and SR-IOV are not there').toEqual([0]);
   for (let at = 0x200; at < 0x400; at += 4) expect(machine.readConfig(at, 4)).toBe(0);
+});
+
+// Enforces C25, P39.
+test('what belongs to the host’s topology and IOMMU is in no guest’s chain, what lies behind it is found', () => {
+  // AER, ACS, ARI, ATS, SR-IOV, PRI, resizable BARs, PASID, DOE, and at last a serial number.
+  const ids = [0x01, 0x0d, 0x0e, 0x0f, 0x10, 0x13, 0x15, 0x1b, 0x2e, 0x03];
+  const config = configFixture('e1000e');
+  config.fill(0, 0x100);
+  for (const [i, id] of ids.entries()) {
+    const at = 0x100 + 0x40 * i;
+    const next = i + 1 < ids.length ? at + 0x40 : 0;
+    new DataView(config.buffer).setUint32(at, ((next << 20) | (1 << 16) | id) >>> 0, true);
+    config.fill(0xa5, at + 4, at + 12);
+  }
+  const machine = new TestMachine([{ ...e1000e(), config }]);
+  machine.boot();
+  const seen: number[] = [];
+  for (let at = 0x100; at !== 0; at = (machine.readConfig(at, 4) >>> 20) & ~3) {
+    seen.push(machine.readConfig(at, 4) & 0xffff);
+  }
+  expect(seen, 'a null entry at 0x100 leads on').toEqual([0, 0x03]);
+  for (const i of ids.keys()) {
+    if (i < ids.length - 1) expect(machine.readConfig(0x104 + 0x40 * i, 4)).toBe(0);
+  }
 });
 
 test('a conventional device has no config space beyond 256 bytes: all ones', () => {

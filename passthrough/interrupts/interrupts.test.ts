@@ -78,6 +78,26 @@ describe('messages', () => {
     expect(machine.device.configAccesses.filter(({ write, offset }) => write && offset >= msi)).toEqual([]);
   });
 
+  // Enforces P25, E51.
+  test('the control word of MSI-X never goes to the hardware; its function mask holds back and keeps single masks', () => {
+    const machine = booted();
+    const table = msixOn(machine);
+    const control = machine.capability(0x11) + 2;
+    for (const vector of [0, 1]) machine.armMsix(vector, 0x30 + vector, table);
+    machine.vm.write(table + 12, 4, 1);
+    machine.device.configAccesses.length = 0;
+    machine.fn.writeConfig(control, 2, 0xc000);
+    for (const vector of [0, 1]) machine.device.fireMsix(vector);
+    expect(machine.injected()).toEqual([]);
+    expect(machine.vm.read(machine.barAddress(0) + 0x3800, 4), 'both are pending').toBe(3);
+    machine.fn.writeConfig(control, 2, 0x8000);
+    expect(machine.injected()).toEqual([0x31]);
+    expect([0, 1].map((vector) => machine.vm.read(table + 16 * vector + 12, 4))).toEqual([1, 0]);
+    machine.vm.write(table + 12, 4, 0);
+    expect(machine.injected()).toEqual([0x31, 0x30]);
+    expect(machine.device.configAccesses.filter(({ write }) => write)).toEqual([]);
+  });
+
   // Enforces E54, P20.
   test('fewer than asked for is an offer, and so is less than that again', () => {
     const machine = new TestMachine([{ ...everything(), vfio: { availableVectors: 4 } }]);

@@ -135,6 +135,7 @@ describe('a kernel with iommufd', () => {
 });
 
 describe('auto takes the container, and says why', () => {
+  // Enforces B19.
   test.each<[RegExp, (kernel: FakeKernel) => void]>([
     [/^there is no \/dev\/iommu$/, (kernel) => kernel.files.remove('/dev/iommu')],
     [/\/dev\/iommu may not be opened/, (kernel) => kernel.files.deny('/dev/iommu', 'rw')],
