@@ -6,7 +6,7 @@
 import type { Native } from '../native/types.ts';
 import { VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../native/vfio-abi.ts';
 import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
-import type { MsixRelocation, PciIds, WcModes } from '../vmm/config/model.ts';
+import type { MsixRelocation, PciIds, ResetMethod, WcModes } from '../vmm/config/model.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
 import type { BarReport, BarRequest, FunctionReport, PciFunction, PciServices } from '../vmm/pci/function.ts';
@@ -18,14 +18,14 @@ import type { WcFacts } from './bars/write-combining.ts';
 import { checkGrants } from './config-space/grant-danger.ts';
 import { type ConfigGrant, checkForm, throwIssues } from './config-space/grants.ts';
 import { GuestRegisters } from './config-space/guest-registers.ts';
-import { HEADER } from './config-space/permission-table.ts';
+import { COMMAND, HEADER } from './config-space/permission-table.ts';
 import { HardwareControl } from './hardware-control.ts';
 import { type HostDevice, type HostResource, readConfig } from './host/sysfs.ts';
 import { desiredInterrupts } from './interrupts/desired.ts';
 import { Interrupts } from './interrupts/interrupts.ts';
+import type { Resetter } from './reset/reset.ts';
 import type { Rom } from './rom/rom.ts';
 import type { VfioDevice } from './vfio/device.ts';
-import type { Resetter } from './vfio/reset.ts';
 
 export interface AssignedFunctionOptions {
   readonly native: Native;
@@ -43,6 +43,8 @@ export interface AssignedFunctionOptions {
   readonly ids?: PciIds;
   /** Default: off. */
   readonly msixRelocation?: MsixRelocation | undefined;
+  /** Default: auto. */
+  readonly reset?: ResetMethod | undefined;
   /** For the rate of accesses to trapped pages. Default: the time since the process started, in ms. */
   readonly nowMs?: (() => number) | undefined;
   /** Tells a VM's KVM of the device's group, and takes that back. */
@@ -106,6 +108,12 @@ export class AssignedFunction implements PciFunction {
     this.bars = this.#barSet.requests;
     this.#pageCounts = new PageCounts(options.nowMs ?? (() => performance.now()), warnOnce);
     window.setDevice(device.fd, device.regions[VFIO_PCI_REGION.CONFIG]!.fdOffset);
+    options.resetter.register(host.bdf, {
+      host,
+      method: options.reset,
+      baseline: hardware,
+      isActive: () => this.#isActive,
+    });
     this.#registers = new GuestRegisters(
       {
         window,
@@ -118,7 +126,7 @@ export class AssignedFunction implements PciFunction {
         intx: hardware[HEADER.INTERRUPT_PIN] !== 0 && device.irqs[VFIO_PCI_IRQ.INTX]!.count > 0,
         msiVectors: device.irqs[VFIO_PCI_IRQ.MSI]!.count,
         msix: this.#barSet.msix?.guest,
-        canReset: device.canReset,
+        canReset: options.resetter.canResetAlone(device),
         isPending: (vector) => this.#isPending(vector),
       },
       {
@@ -376,13 +384,22 @@ export class AssignedFunction implements PciFunction {
     if (freed) this.#options.addressesFreed?.();
   }
 
+  /** The guest has turned it on: it decodes, or is a bus master. */
+  get #isActive(): boolean {
+    const { guestCommand } = this.#registers;
+    return this.#state !== undefined && (guestCommand & (COMMAND.IO | COMMAND.MEMORY | COMMAND.BUS_MASTER)) !== 0;
+  }
+
   /** Resets the hardware; nothing may be mapped or enabled. */
   #reset(when: ResetOccasion): void {
     this.#hardware.wake();
     this.#hardware.stopDma();
     const result = this.#options.resetter.reset(this.#device);
     this.#resets.push({ when, ...result });
-    if (!result.ok) this.#options.warn(`${this.label}: reset for ${when}: ${result.method}`);
+    if (!result.ok) {
+      const faults = result.faults ? `: ${result.faults.join('; ')}` : '';
+      this.#options.warn(`${this.label}: reset for ${when}: ${result.method}${faults}`);
+    }
     this.#hardware.wasReset();
   }
 

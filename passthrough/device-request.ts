@@ -1,7 +1,7 @@
 /** What a user wants of one assigned device beside its address. */
 import type { HostFiles } from '../native/types.ts';
 import { CausewayError } from '../vmm/base/errors.ts';
-import type { MsixRelocation, PciIds, RomConfig, WcModes } from '../vmm/config/model.ts';
+import type { MsixRelocation, PciIds, ResetMethod, RomConfig, WcModes } from '../vmm/config/model.ts';
 import { type ConfigGrant, parseGrants } from './config-space/grants.ts';
 import { grantsFor, readPermitFile } from './config-space/permit-file.ts';
 import { effectiveUser } from './host/process.ts';
@@ -26,6 +26,8 @@ export interface DeviceRequest {
   readonly rom?: RomConfig;
   /** Default: off. */
   readonly msixRelocation?: MsixRelocation;
+  /** Default: auto. */
+  readonly reset?: ResetMethod;
   /** What the guest sees in place of the device's own. */
   readonly ids?: PciIds;
 }

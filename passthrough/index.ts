@@ -13,11 +13,12 @@ import { normaliseBdf } from './host/bdf.ts';
 import { checkDevices, raiseMemlock } from './host/preconditions.ts';
 import { type HostDevice, readDevice, readResources } from './host/sysfs.ts';
 import { type DeviceEvent, watchDevice } from './interrupts/events.ts';
+import { chooseResetMethod } from './reset/method.ts';
+import { Resetter } from './reset/reset.ts';
 import { loadRom, readRomFile } from './rom/rom.ts';
 import type { VfioDevice } from './vfio/device.ts';
 import type { DmaBackend, GroupedDevice } from './vfio/dma-backend.ts';
 import { openBackend } from './vfio/open-backend.ts';
-import { Resetter } from './vfio/reset.ts';
 
 export { AssignedFunction } from './assigned-function.ts';
 export { type ConfigGrant, formatGrant, parseGrants } from './config-space/grants.ts';
@@ -100,6 +101,8 @@ class Session implements PassthroughSession {
   readonly #devices: VfioDevice[] = [];
   readonly #windows: ConfigWindow[] = [];
   readonly #unwatch: (() => void)[] = [];
+  /** What was changed on the host beside VFIO. */
+  readonly #undo: (() => void)[] = [];
   readonly #assigned = new Map<HostBdf, { readonly host: HostDevice; readonly fn: AssignedFunction }>();
   /** How many powered functions each KVM-known file stands for: KVM takes a group once. */
   readonly #kvmFiles = new Map<Fd, number>();
@@ -137,6 +140,9 @@ class Session implements PassthroughSession {
     );
     // Before any device is open: none can be a bus master before all RAM is mapped.
     this.#backend.mapRam(ram);
+    for (const { host, request } of grouped) {
+      this.#undo.push(chooseResetMethod(native, host, request.reset));
+    }
     const resetter = new Resetter(native, this.#backend.groups);
     for (const device of grouped) this.#openDevice(device, this.#backend, resetter);
   }
@@ -166,6 +172,7 @@ class Session implements PassthroughSession {
     for (const unwatch of this.#unwatch.splice(0)) attempt(unwatch);
     for (const fn of this.functions) attempt(() => fn.release());
     for (const device of this.#devices.splice(0)) attempt(() => device.close());
+    for (const undo of this.#undo.splice(0)) attempt(undo);
     for (const window of this.#windows.splice(0)) window.inUse = false;
     errors.push(...(this.#backend?.close() ?? []));
     this.#backend = undefined;
@@ -193,6 +200,7 @@ class Session implements PassthroughSession {
       ...(request.wc ? { wc: request.wc } : {}),
       rom,
       msixRelocation: request.msixRelocation,
+      reset: request.reset,
       nowMs: this.#options.nowMs,
       ...(request.ids ? { ids: request.ids } : {}),
       wcFacts: readWcFacts(native, this.#options.guestCpuid),

@@ -1,10 +1,10 @@
 /** Answers of INFO ioctls that are wrong in every way: nothing throws, nothing outside is read, what is right is kept. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { parseHotResetInfo } from '../reset/reset.ts';
 import { walkInfoCapabilities } from './info-caps.ts';
 import { parseIommuInfo, splitByIova } from './iova.ts';
 import { parseRegionInfo } from './regions.ts';
-import { parseHotResetInfo } from './reset.ts';
 
 const PAGE = 4096;
 

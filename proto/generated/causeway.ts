@@ -236,6 +236,8 @@ export interface DeviceConfig {
   readonly groupFd?: string | undefined;
   /** Where the guest finds the MSI-X table: "off", "auto" or "bar0" to "bar5". Default: off. */
   readonly msixRelocation?: string | undefined;
+  /** How the device is reset: "auto", "hot", "none", or a name of the kernel's in sysfs reset_method. Default: auto. */
+  readonly reset?: string | undefined;
 }
 
 /** Identifiers of a function: 16 bits each, the revision 8. What is left out is the device's own. */
@@ -458,6 +460,8 @@ export interface ResetReport {
   /** How: "flr", "hot-reset" … */
   readonly method: string;
   readonly ok: boolean;
+  /** What the device then had that it should not, for people. */
+  readonly faults: readonly string[];
 }
 
 export interface Error {
@@ -608,7 +612,7 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   EventsDropped: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
   VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}], [12, {"name":"channel","kind":"bool","presence":"optional"}], [30, {"name":"iommu","kind":"enum","type":"IommuMode","presence":"optional"}], [31, {"name":"fds","kind":"message","type":"HostFds","presence":"optional"}]]),
   HostFds: new Map([[1, {"name":"kvm","kind":"string","presence":"optional"}], [2, {"name":"container","kind":"string","presence":"optional"}], [3, {"name":"iommufd","kind":"string","presence":"optional"}]]),
-  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}], [22, {"name":"msixRelocation","kind":"string","presence":"optional"}], [30, {"name":"vfToken","kind":"string","presence":"optional"}], [31, {"name":"deviceFd","kind":"string","presence":"optional"}], [32, {"name":"groupFd","kind":"string","presence":"optional"}]]),
+  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}], [22, {"name":"msixRelocation","kind":"string","presence":"optional"}], [23, {"name":"reset","kind":"string","presence":"optional"}], [30, {"name":"vfToken","kind":"string","presence":"optional"}], [31, {"name":"deviceFd","kind":"string","presence":"optional"}], [32, {"name":"groupFd","kind":"string","presence":"optional"}]]),
   PciIds: new Map([[1, {"name":"vendor","kind":"uint32","presence":"optional"}], [2, {"name":"device","kind":"uint32","presence":"optional"}], [3, {"name":"subsystemVendor","kind":"uint32","presence":"optional"}], [4, {"name":"subsystemDevice","kind":"uint32","presence":"optional"}], [5, {"name":"revision","kind":"uint32","presence":"optional"}]]),
   GrantLines: new Map([[1, {"name":"lines","kind":"string","presence":"list"}]]),
   WcModes: new Map([[1, {"name":"default","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"bars","kind":"message","type":"BarWcMode","presence":"list"}]]),
@@ -632,7 +636,7 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   WcArea: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"guestWc","kind":"bool","presence":"plain"}], [4, {"name":"why","kind":"string","presence":"optional"}]]),
   BarArea: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"sizeBytes","kind":"uint64","presence":"plain"}], [3, {"name":"mode","kind":"enum","type":"BarAreaMode","presence":"plain"}], [4, {"name":"why","kind":"string","presence":"optional"}]]),
   InterruptReport: new Map([[1, {"name":"mode","kind":"enum","type":"InterruptMode","presence":"plain"}], [2, {"name":"available","kind":"uint32","presence":"plain"}], [3, {"name":"routed","kind":"uint32","presence":"plain"}]]),
-  ResetReport: new Map([[1, {"name":"when","kind":"enum","type":"ResetOccasion","presence":"plain"}], [2, {"name":"method","kind":"string","presence":"plain"}], [3, {"name":"ok","kind":"bool","presence":"plain"}]]),
+  ResetReport: new Map([[1, {"name":"when","kind":"enum","type":"ResetOccasion","presence":"plain"}], [2, {"name":"method","kind":"string","presence":"plain"}], [3, {"name":"ok","kind":"bool","presence":"plain"}], [20, {"name":"faults","kind":"string","presence":"list"}]]),
   Error: new Map([[1, {"name":"code","kind":"enum","type":"ErrorCode","presence":"plain"}], [2, {"name":"message","kind":"string","presence":"plain"}], [3, {"name":"errno","kind":"int32","presence":"optional"}], [4, {"name":"syscall","kind":"string","presence":"optional"}], [5, {"name":"path","kind":"string","presence":"optional"}], [6, {"name":"bdf","kind":"string","presence":"optional"}], [7, {"name":"hint","kind":"string","presence":"optional"}], [8, {"name":"issues","kind":"message","type":"ConfigIssue","presence":"list"}]]),
   ConfigIssue: new Map([[1, {"name":"path","kind":"string","presence":"plain"}], [2, {"name":"message","kind":"string","presence":"plain"}]]),
   Timestamp: new Map([[1, {"name":"seconds","kind":"int64","presence":"plain"}], [2, {"name":"nanos","kind":"int32","presence":"plain"}]]),

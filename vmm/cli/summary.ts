@@ -49,7 +49,10 @@ function describeDevice(device: FunctionReport): string[] {
   const vectors = mode === 'msi' || mode === 'msix' ? `, ${routed} of ${count(available, 'vector')} routed` : '';
   const where = device.address ? ` at guest ${formatGuestBdf(device.address)}` : '';
   const ids = Object.entries(device.ids ?? {}).map(([name, id]) => `${name} ${hex(id)}`);
-  const resets = device.resets.map(({ when, method, ok }) => `${when} ${method}${ok ? '' : ' FAILED'}`);
+  const resets = device.resets.map(({ when, method, ok, faults }) => {
+    const found = faults ? ` (${faults.join('; ')})` : '';
+    return `${when} ${method}${ok ? '' : ' FAILED'}${found}`;
+  });
   return [
     `${device.label}${where}: ${names[mode]}${vectors}`,
     ...(ids.length > 0 ? [`  shown to the guest as ${ids.join(', ')}`] : []),

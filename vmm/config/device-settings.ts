@@ -2,7 +2,16 @@
 import { isFdRef } from './fd-settings.ts';
 import { checkKeys, describe, type Fields, isObject } from './fields.ts';
 import type { IssueList } from './issues.ts';
-import type { DeviceConfig, MsixRelocation, NormalDeviceConfig, PciIds, RomConfig, WcMode, WcModes } from './model.ts';
+import type {
+  DeviceConfig,
+  MsixRelocation,
+  NormalDeviceConfig,
+  PciIds,
+  ResetMethod,
+  RomConfig,
+  WcMode,
+  WcModes,
+} from './model.ts';
 
 /** `satisfies` keeps the list complete: a field added to the model must be added here. */
 export const DEVICE_KEYS: readonly string[] = Object.keys({
@@ -16,11 +25,25 @@ export const DEVICE_KEYS: readonly string[] = Object.keys({
   rom: 0,
   ids: 0,
   msixRelocation: 0,
+  reset: 0,
 } satisfies Record<keyof DeviceConfig, 0>);
 
 export const WC_MODES: readonly WcMode[] = ['auto', 'require', 'deny', 'host'];
 
 const MSIX_RELOCATIONS: readonly MsixRelocation[] = ['off', 'auto', 'bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5'];
+
+const RESET_METHODS: readonly ResetMethod[] = Object.keys({
+  auto: 0,
+  flr: 0,
+  af_flr: 0,
+  pm: 0,
+  bus: 0,
+  hot: 0,
+  acpi: 0,
+  cxl_bus: 0,
+  device_specific: 0,
+  none: 0,
+} satisfies Record<ResetMethod, 0>) as ResetMethod[];
 
 /** Largest value of each identifier. */
 export const ID_LIMITS: Readonly<Record<keyof PciIds, number>> = {
@@ -35,7 +58,7 @@ type Settings = Omit<NormalDeviceConfig, 'bdf'>;
 
 /** What was given is checked and kept; what was not stays away. */
 export function readDeviceSettings(entry: Fields, path: string, issues: IssueList): Settings {
-  const { configPermit, configPermitForce, wc, rom, ids, msixRelocation, vfToken, deviceFd, groupFd } = entry;
+  const { configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, vfToken, deviceFd, groupFd } = entry;
   const modes = wc === undefined ? undefined : readWc(wc, `${path}.wc`, issues);
   if (configPermitForce !== undefined && typeof configPermitForce !== 'boolean') {
     issues.add(`${path}.configPermitForce`, `must be true or false, not ${describe(configPermitForce)}`);
@@ -45,6 +68,7 @@ export function readDeviceSettings(entry: Fields, path: string, issues: IssueLis
     ...(isToken(vfToken, `${path}.vfToken`, issues) ? { vfToken: vfToken.toLowerCase() } : {}),
     ...(isFdRef(deviceFd, `${path}.deviceFd`, issues) ? { deviceFd } : {}),
     ...(isFdRef(groupFd, `${path}.groupFd`, issues) ? { groupFd } : {}),
+    ...(isOneOf(RESET_METHODS, reset, `${path}.reset`, issues) ? { reset } : {}),
     ...(isOneOf(MSIX_RELOCATIONS, msixRelocation, `${path}.msixRelocation`, issues) ? { msixRelocation } : {}),
     ...(isRom(rom, `${path}.rom`, issues) ? { rom } : {}),
     ...(guestIds && Object.keys(guestIds).length > 0 ? { ids: guestIds } : {}),

@@ -44,6 +44,8 @@ export interface DeviceConfig {
   readonly configPermitForce?: boolean;
   /** Write-combining: one mode for all BARs, or modes by BAR number with a `default`. */
   readonly wc?: WcMode | WcModesConfig;
+  /** How the device is reset before and between boots and when it is given back. Default: auto. */
+  readonly reset?: ResetMethod;
   /** Where the guest finds the MSI-X table. Default: where the device has it. */
   readonly msixRelocation?: MsixRelocation;
   /** The expansion ROM that the guest gets. Default: none. */
@@ -63,6 +65,23 @@ export type RomConfig = 'off' | 'host' | `file:${string}`;
  * behind the end of one that can grow. `bar0` to `bar5`: there, in a new BAR or behind the end of the one that there is.
  */
 export type MsixRelocation = 'off' | 'auto' | `bar${0 | 1 | 2 | 3 | 4 | 5}`;
+
+/**
+ * `auto`: the function alone by what the kernel likes best, else slot or bus with every function on it, if all are ours.
+ * `hot`: slot or bus only. `none`: not at all (the kernel itself resets at open and close, if it can). The others are the
+ * kernel's names in sysfs `reset_method`: that way and no other; what is not first there already only root may choose.
+ */
+export type ResetMethod =
+  | 'auto'
+  | 'hot'
+  | 'none'
+  | 'flr'
+  | 'af_flr'
+  | 'pm'
+  | 'bus'
+  | 'acpi'
+  | 'cxl_bus'
+  | 'device_specific';
 
 /** Identifiers of a function (PCI 3.0 §6.2.1, §6.2.4). 16 bits, the revision 8. What is left out is the device's own. */
 export interface PciIds {
@@ -106,6 +125,7 @@ export interface NormalDeviceConfig {
   readonly rom?: RomConfig;
   readonly ids?: PciIds;
   readonly msixRelocation?: MsixRelocation;
+  readonly reset?: ResetMethod;
 }
 
 export interface VmConfig {

@@ -10,6 +10,7 @@ import type {
   MsixRelocation,
   NormalDeviceConfig,
   NormalVmConfig,
+  ResetMethod,
   RomConfig,
   VmConfig,
   WcMode,
@@ -79,7 +80,8 @@ export function vmConfigFromMessage(message: ConfigMessage): VmConfig {
 }
 
 function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
-  const { bdf, configPermit, configPermitForce, wc, rom, ids, msixRelocation, vfToken, deviceFd, groupFd } = device;
+  const { bdf, configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, vfToken, deviceFd, groupFd } =
+    device;
   return {
     bdf,
     vfToken,
@@ -87,6 +89,7 @@ function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
     rom,
     ids,
     msixRelocation,
+    reset,
     ...permitToMessage(configPermit),
     configPermitForce,
     wc: wc && {
@@ -97,7 +100,8 @@ function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
 }
 
 function deviceFromMessage(message: DeviceMessage): DeviceConfig {
-  const { bdf, configPermitForce, wc, rom, ids, msixRelocation, vfToken, deviceFd, groupFd, ...permit } = message;
+  const { bdf, configPermitForce, wc, rom, ids, msixRelocation, reset, vfToken, deviceFd, groupFd, ...permit } =
+    message;
   const configPermit = permitFromMessage(permit);
   return {
     // A device may be given by its file only.
@@ -105,6 +109,7 @@ function deviceFromMessage(message: DeviceMessage): DeviceConfig {
     ...(vfToken === undefined ? {} : { vfToken }),
     ...mapRefs({ deviceFd, groupFd }),
     // What is no setting of its kind is told by the check that follows.
+    ...(reset === undefined ? {} : { reset: reset as ResetMethod }),
     ...(msixRelocation === undefined ? {} : { msixRelocation: msixRelocation as MsixRelocation }),
     ...(rom === undefined ? {} : { rom: rom as RomConfig }),
     ...(ids === undefined ? {} : { ids: given(ids) }),

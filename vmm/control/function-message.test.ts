@@ -47,7 +47,7 @@ const report: FunctionReport = {
   interrupts: { mode: 'msix', available: 5, routed: 3 },
   resets: [
     { when: 'boot', method: 'flr', ok: true },
-    { when: 'guest', method: 'hot-reset', ok: false },
+    { when: 'guest', method: 'hot-reset', ok: false, faults: ['MSI-X at 0x70 is gone'] },
   ],
 };
 

@@ -48,7 +48,7 @@ export function functionToMessage(report: FunctionReport): Message<'FunctionRepo
     rom: rom && { ...rom, sizeBytes: BigInt(rom.sizeBytes) },
     interrupts: { ...interrupts, mode: INTERRUPT_MODE.to(interrupts.mode) },
     bars: bars.map(barToMessage),
-    resets: resets.map((reset) => ({ ...reset, when: OCCASION.to(reset.when) })),
+    resets: resets.map(({ faults = [], ...reset }) => ({ ...reset, faults, when: OCCASION.to(reset.when) })),
   };
 }
 
@@ -65,7 +65,11 @@ export function functionFromMessage(message: Message<'FunctionReport'>): Functio
       ? { ...interrupts, mode: INTERRUPT_MODE.from(interrupts.mode) }
       : { mode: 'none', available: 0, routed: 0 },
     bars: bars.map(barFromMessage),
-    resets: resets.map((reset) => ({ ...reset, when: OCCASION.from(reset.when) })),
+    resets: resets.map(({ faults, ...reset }) => ({
+      ...reset,
+      when: OCCASION.from(reset.when),
+      ...(faults.length === 0 ? {} : { faults }),
+    })),
   };
 }
 

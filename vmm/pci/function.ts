@@ -150,6 +150,8 @@ export interface FunctionReport {
     readonly when: 'boot' | 'reboot' | 'release' | 'guest';
     readonly method: string;
     readonly ok: boolean;
+    /** What the device then had that it should not, for people. */
+    readonly faults?: readonly string[];
   }[];
 }
 

@@ -2,7 +2,7 @@
 import type { HostBdf, Native } from '../../../native/types.ts';
 import { PCI_DEVICES, readDevice, readText } from '../../../passthrough/host/sysfs.ts';
 import { LegacyContainer } from '../../../passthrough/vfio/container.ts';
-import { type ResetResult, Resetter } from '../../../passthrough/vfio/reset.ts';
+import { type ResetResult, Resetter } from '../../../passthrough/reset/reset.ts';
 import { CausewayError, isKernelError } from '../../../vmm/base/errors.ts';
 
 /** Opens the device through VFIO, resets it, closes it. @throws CausewayError when it cannot be opened */

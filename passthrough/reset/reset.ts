@@ -5,14 +5,29 @@
 import type { Fd, HostBdf, Native } from '../../native/types.ts';
 import { VFIO_DEVID_NOT_OWNED, VFIO_HOT_RESET_FLAGS, VFIO_HOT_RESET_INFO } from '../../native/vfio-abi.ts';
 import { isKernelError } from '../../vmm/base/errors.ts';
-import { PCI_DEVICES, readText } from '../host/sysfs.ts';
-import type { VfioDevice } from './device.ts';
-import { viewOf } from './info-caps.ts';
+import type { ResetMethod } from '../../vmm/config/model.ts';
+import { type HostDevice, PCI_DEVICES, readText } from '../host/sysfs.ts';
+import type { VfioDevice } from '../vfio/device.ts';
+import { viewOf } from '../vfio/info-caps.ts';
+import { configDifferences, isDead, vendorFault } from './health.ts';
 
 export interface ResetResult {
   /** `function (flr)`, `hot reset`, `hot reset (with 0000:01:00.1)`, `none: …`. */
   readonly method: string;
   readonly ok: boolean;
+  /** What the device then had that it should not, for people. */
+  readonly faults?: readonly string[];
+}
+
+/** What is known of a device beside VFIO's own facts. */
+export interface ResetSubject {
+  readonly host: HostDevice;
+  /** Default: auto. */
+  readonly method: ResetMethod | undefined;
+  /** Config space as VFIO showed it when the device was opened. */
+  readonly baseline: Uint8Array;
+  /** A guest uses it at the moment: nobody else's reset may hit it. */
+  readonly isActive: () => boolean;
 }
 
 /** A function that a hot reset would also hit. */
@@ -24,12 +39,11 @@ interface Affected {
   readonly isOwned?: boolean;
 }
 
-const REVISION_AND_CLASS = 8;
-
 /** Resets the devices of one session; remembers which ones a hot reset has already taken along. */
 export class Resetter {
   readonly #native: Native;
   readonly #groups: ReadonlyMap<number, Fd>;
+  readonly #subjects = new Map<HostBdf, ResetSubject>();
   /** Reset by a neighbour's hot reset and not used since. */
   readonly #takenAlong = new Map<HostBdf, HostBdf>();
 
@@ -38,27 +52,53 @@ export class Resetter {
     this.#groups = groups;
   }
 
+  /** Before the first reset of a device. */
+  register(bdf: HostBdf, subject: ResetSubject): void {
+    this.#subjects.set(bdf, subject);
+  }
+
   /** The device has been used since it was last reset. */
   used(device: VfioDevice): void {
     this.#takenAlong.delete(device.bdf);
   }
 
+  /** Whether a guest may be offered to reset this function alone. */
+  canResetAlone(device: VfioDevice): boolean {
+    const method = this.#methodOf(device);
+    return device.canReset && method !== 'none' && method !== 'hot';
+  }
+
   /** Never throws; a reset that did not work says so. */
   reset(device: VfioDevice): ResetResult {
+    const method = this.#methodOf(device);
+    if (method === 'none') return { method: 'none, as configured', ok: true };
     const by = this.#takenAlong.get(device.bdf);
     if (by !== undefined) {
       this.#takenAlong.delete(device.bdf);
       return this.#checked(device, `hot reset (with ${by})`);
     }
-    if (device.canReset) {
-      try {
-        this.#native.vfioDeviceReset(device.fd);
-        return this.#checked(device, this.#functionMethod(device));
-      } catch (error) {
-        return this.#hotReset(device, `function reset failed (${codeOf(error)}), `);
-      }
+    if (method === 'hot') return this.#hotReset(device, '');
+    if (!device.canReset) {
+      return method === 'auto'
+        ? this.#hotReset(device, '')
+        : { method: `none: the kernel has no function reset for it (${method})`, ok: false };
     }
-    return this.#hotReset(device, '');
+    const name = this.#functionMethod(device);
+    try {
+      this.#native.vfioDeviceReset(device.fd);
+    } catch (error) {
+      const failed = `function reset failed (${codeOf(error)})`;
+      return method === 'auto' ? this.#hotReset(device, `${failed}, `) : { method: `none: ${failed}`, ok: false };
+    }
+    const result = this.#checked(device, name);
+    if (result.ok || method !== 'auto') return result;
+    // The next rung of the ladder, where it can be had; else what was found stays the report.
+    const second = this.#hotReset(device, `${name} left it unwell, `);
+    return second.ok ? second : result;
+  }
+
+  #methodOf({ bdf }: VfioDevice): ResetMethod {
+    return this.#subjects.get(bdf)?.method ?? 'auto';
   }
 
   #functionMethod(device: VfioDevice): string {
@@ -78,6 +118,12 @@ export class Resetter {
       const names = foreign.map(({ bdf }) => bdf).join(', ');
       return { method: `none: ${before}a hot reset would also hit ${names}`, ok: false };
     }
+    const others = affected.filter(({ bdf }) => bdf !== device.bdf);
+    const active = others.filter(({ bdf }) => this.#subjects.get(bdf)?.isActive());
+    if (active.length > 0) {
+      const names = active.map(({ bdf }) => bdf).join(', ');
+      return { method: `none: ${before}a hot reset would also hit ${names}, which the guest uses`, ok: false };
+    }
     // An iommufd wants no proof.
     const groups = [...new Set(affected.flatMap(({ group, isOwned }) => (isOwned ? [] : this.#groups.get(group)!)))];
     try {
@@ -85,14 +131,19 @@ export class Resetter {
     } catch (error) {
       return { method: `none: ${before}hot reset failed (${codeOf(error)})`, ok: false };
     }
-    for (const { bdf } of affected) if (bdf !== device.bdf) this.#takenAlong.set(bdf, device.bdf);
+    for (const { bdf } of others) this.#takenAlong.set(bdf, device.bdf);
     return this.#checked(device, `${before}hot reset`);
   }
 
-  /** A device that fell off the bus reads all ones. The ids are cached by VFIO, revision and class are not. */
+  /** A device that fell off the bus reads all ones; one that lost its firmware may have another face. */
   #checked(device: VfioDevice, method: string): ResetResult {
-    const alive = device.read(REVISION_AND_CLASS, 4) !== 0xffff_ffff;
-    return alive ? { method, ok: true } : { method: `${method}, and the device does not answer`, ok: false };
+    const config = device.snapshotConfig();
+    if (isDead(config)) return { method: `${method}, and the device does not answer`, ok: false };
+    const subject = this.#subjects.get(device.bdf);
+    if (!subject) return { method, ok: true };
+    const vendor = vendorFault(this.#native, subject.host);
+    const faults = [...(vendor === undefined ? [] : [vendor]), ...configDifferences(subject.baseline, config)];
+    return faults.length === 0 ? { method, ok: true } : { method, ok: false, faults };
   }
 }
 
