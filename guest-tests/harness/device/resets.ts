@@ -1,24 +1,25 @@
 /** Resets of a device that no guest has: the ladder that a VM uses between owners, or one method of the kernel's by name. */
 import type { HostBdf, Native } from '../../../native/types.ts';
+import { AUTO } from '../../../passthrough/host/backend-choice.ts';
 import { PCI_DEVICES, readDevice, readText } from '../../../passthrough/host/sysfs.ts';
-import { LegacyContainer } from '../../../passthrough/vfio/container.ts';
 import { type ResetResult, Resetter } from '../../../passthrough/reset/reset.ts';
+import { openBackend } from '../../../passthrough/vfio/open-backend.ts';
 import { CausewayError, isKernelError } from '../../../vmm/base/errors.ts';
 
 /** Opens the device through VFIO, resets it, closes it. @throws CausewayError when it cannot be opened */
 export function ladderReset(native: Native, bdf: HostBdf): ResetResult {
   const group = readDevice(native, bdf)?.iommuGroup;
   if (group === undefined) throw new CausewayError('DEVICE_LOST', `${bdf} is gone`, { bdf });
-  const container = new LegacyContainer(native, [{ bdf, group }], () => {});
+  const { backend } = openBackend(native, [{ bdf, group }], AUTO, () => {});
   try {
-    const device = container.openDevice({ bdf, group });
+    const device = backend.openDevice({ bdf, group });
     try {
-      return new Resetter(native, container.groups).reset(device);
+      return new Resetter(native, backend.groups).reset(device);
     } finally {
       device.close();
     }
   } finally {
-    container.close();
+    backend.close();
   }
 }
 

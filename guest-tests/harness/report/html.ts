@@ -22,7 +22,7 @@ export function htmlReport(run: RunRecord): string {
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>causeway test: ${escapeHtml(headline(run))}</title><style>${STYLE}</style></head><body><main>
 ${header(run)}
-<h2 id="verdicts">Verdicts</h2><div class="card">${verdictMatrix(groupsOf(run))}</div>${matrixTable(run)}
+<h2 id="verdicts">Verdicts</h2><div class="card">${verdictMatrix(run.tests)}</div>${matrixTable(run)}
 ${bad.length > 0 ? `<h2 id="failures">What went wrong</h2><div class="card">${bad.map((test) => details(test, true)).join('')}</div>` : ''}
 ${metricsSection(run)}
 ${devicesSection(run.devices)}
@@ -52,16 +52,6 @@ function header(run: RunRecord): string {
   return `<h1>${escapeHtml(headline(run))}</h1><p class="soft">${facts.map(escapeHtml).join(' · ')} · exit code ${exitCode}</p>
 ${aborted === undefined ? '' : `<p class="bad">Ended early: ${escapeHtml(aborted)}</p>`}
 <div style="margin-top:16px">${verdictBar(totals)}</div><div class="chips">${chips.join('')}</div>`;
-}
-
-/** In the order of the run: a suite on a device. */
-function groupsOf({ tests }: RunRecord): { title: string; tests: TestRecord[] }[] {
-  const groups = new Map<string, TestRecord[]>();
-  for (const test of tests) {
-    const title = test.device ? `${test.suite} · ${test.device}` : test.suite;
-    groups.set(title, [...(groups.get(title) ?? []), test]);
-  }
-  return [...groups].map(([title, all]) => ({ title, tests: all }));
 }
 
 /** A row for each test, a column for each device. */

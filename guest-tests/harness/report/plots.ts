@@ -3,27 +3,51 @@ import { type Bin, type MetricRecord, type TestRecord, VERDICTS } from '../model
 import { duration, escapeHtml, number } from './escape.ts';
 import { colour } from './html-style.ts';
 
-/** All tests as squares, a row for each suite and device: a picture of the run at a glance. */
-export function verdictMatrix(
-  rows: readonly { readonly title: string; readonly tests: readonly TestRecord[] }[],
-): string {
-  const [size, gap, left] = [16, 3, 190];
-  const perRow = 38;
-  const parts: string[] = [];
-  let y = 0;
-  for (const { title, tests } of rows) {
-    parts.push(`<text x="0" y="${y + size - 4}" class="ink">${escapeHtml(title.slice(0, 30))}</text>`);
-    tests.forEach((test, i) => {
-      const x = left + (i % perRow) * (size + gap);
-      const top = y + Math.floor(i / perRow) * (size + gap);
-      const title = `${test.verdict}: ${test.name}${test.reason ? ` (${test.reason.split('\n')[0]})` : ''}`;
-      const square = `<rect x="${x}" y="${top}" width="${size}" height="${size}" rx="3.5" fill="${colour(test.verdict)}"/>`;
-      parts.push(`<a href="#${anchor(test)}"><title>${escapeHtml(title)}</title>${square}</a>`);
-    });
-    y += Math.max(1, Math.ceil(tests.length / perRow)) * (size + gap) + 5;
+const MATRIX_WIDTH = 1000;
+
+/** All tests as squares at one glance: a row for each device, the tests of a suite side by side, in the same column everywhere. */
+export function verdictMatrix(tests: readonly TestRecord[]): string {
+  const devices = [...new Set(tests.map(({ device }) => device))];
+  const suites = new Map<string, string[]>();
+  for (const { suite, name } of tests) {
+    const names = suites.get(suite) ?? [];
+    if (!names.includes(name)) names.push(name);
+    suites.set(suite, names);
   }
-  const width = left + Math.min(perRow, Math.max(1, ...rows.map(({ tests }) => tests.length))) * (size + gap);
-  return svg(width, y, 'Verdicts of all tests', parts);
+  const [left, apart, top] = [120, 18, 22];
+  const columns = [...suites.values()].reduce((sum, names) => sum + names.length, 0);
+  const step = Math.min(24, (MATRIX_WIDTH - left - apart * suites.size) / Math.max(1, columns));
+  const [size, tall] = [step * 0.84, Math.max(step, 16)];
+  const at = new Map<string, number>();
+  const parts: string[] = [];
+  let x = left;
+  for (const [suite, names] of suites) {
+    parts.push(`<text x="${x}" y="12">${escapeHtml(shorten(suite, names.length * step + apart))}</text>`);
+    for (const name of names) {
+      at.set(`${suite}/${name}`, x);
+      x += step;
+    }
+    x += apart;
+  }
+  devices.forEach((device, row) => {
+    const y = top + row * tall;
+    parts.push(
+      `<text x="0" y="${y + size / 2 + 4}" class="ink">${escapeHtml(shorten(device ?? 'no device', left - 8))}</text>`,
+    );
+    for (const test of tests) {
+      if (test.device !== device) continue;
+      const title = `${test.verdict}: ${test.suite}/${test.name}${test.reason ? ` (${test.reason.split('\n')[0]})` : ''}`;
+      const square = `<rect x="${at.get(`${test.suite}/${test.name}`)!}" y="${y}" width="${size}" height="${size}" rx="${size / 5}" fill="${colour(test.verdict)}"/>`;
+      parts.push(`<a href="#${anchor(test)}"><title>${escapeHtml(title)}</title>${square}</a>`);
+    }
+  });
+  return svg(Math.max(left, x - apart), top + devices.length * tall, 'Verdicts of all tests', parts);
+}
+
+/** As much of a label as fits, at about 6 pixels a letter. */
+function shorten(text: string, width: number): string {
+  const letters = Math.max(2, Math.floor(width / 6.2));
+  return text.length <= letters ? text : `${text.slice(0, letters - 1)}\u2026`;
 }
 
 /** One bar over the whole width, a part for each verdict. */
@@ -39,12 +63,12 @@ export function verdictBar(totals: Readonly<Partial<Record<string, number>>>): s
     x += width;
     return [part];
   });
-  return svg(1000, 10, 'Share of each verdict', parts);
+  return `<svg viewBox="0 0 1000 10" width="100%" height="10" preserveAspectRatio="none" role="img" aria-label="Share of each verdict">${parts.join('')}</svg>`;
 }
 
 /** A histogram with median and 99th percentile marked. The axis is logarithmic where the bins are. */
 export function histogramPlot(metric: MetricRecord & { readonly histogram: readonly Bin[] }): string {
-  const [width, height, bottom, top] = [520, 150, 30, 18];
+  const [width, height, bottom, top] = [300, 128, 30, 18];
   const { histogram: bins, p50, p99, unit } = metric;
   const [low, high] = [bins[0]!.from, bins.at(-1)!.to];
   const isLogarithmic =
@@ -73,13 +97,13 @@ export function histogramPlot(metric: MetricRecord & { readonly histogram: reado
     `<text x="${width}" y="${height - 13}" text-anchor="end">${number(high)} ${escapeHtml(unit)}</text>`,
     isLogarithmic ? `<text x="${width / 2}" y="${height - 13}" text-anchor="middle">logarithmic</text>` : '',
   ];
-  const apart = scale(p99) - scale(p50) > 90;
+  const apart = scale(p99) - scale(p50) > 70;
   const marks =
     apart || p50 === p99
-      ? [mark(p50, 'p50', scale(p50) > width - 90 ? 'end' : 'start', 0)]
+      ? [mark(p50, 'p50', scale(p50) > width - 70 ? 'end' : 'start', 0)]
       : [mark(p50, 'p50', 'end', -3)];
   if (p50 !== p99)
-    marks.push(mark(p99, 'p99', apart ? (scale(p99) > width - 90 ? 'end' : 'start') : 'start', apart ? 0 : 3));
+    marks.push(mark(p99, 'p99', apart ? (scale(p99) > width - 70 ? 'end' : 'start') : 'start', apart ? 0 : 3));
   return svg(width, height, `Histogram of ${metric.name}`, [axis, ...bars, ...ticks, ...marks]);
 }
 
@@ -91,13 +115,13 @@ export interface BarRow {
 
 /** Horizontal bars from zero. */
 export function barPlot(title: string, rows: readonly BarRow[]): string {
-  const [left, width, tall] = [190, 520, 22];
+  const [left, width, tall] = [96, 300, 20];
   const most = Math.max(...rows.map(({ value }) => value), Number.MIN_VALUE);
   const parts = rows.map(({ label, value, text }, i) => {
     const y = i * (tall + 6);
-    const long = Math.max(2, (value / most) * (width - left - 96));
+    const long = Math.max(2, (value / most) * (width - left - 78));
     return [
-      `<text x="0" y="${y + 15}" class="ink">${escapeHtml(label.slice(0, 30))}</text>`,
+      `<text x="0" y="${y + 15}" class="ink">${escapeHtml(shorten(label, left - 6))}</text>`,
       `<rect x="${left}" y="${y + 2}" width="${long}" height="${tall - 4}" rx="4" fill="var(--accent)" opacity=".82"/>`,
       `<text x="${left + long + 7}" y="${y + 15}">${escapeHtml(text)}</text>`,
     ].join('');

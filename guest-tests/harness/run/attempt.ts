@@ -124,6 +124,11 @@ class RunningAttempt {
       const more = failed.length > 1 ? ` (and ${failed.length - 1} more)` : '';
       return { kind: 'fail', reason: `${first!.name}: ${first!.reason}${more}` };
     }
+    const [first] = this.scope.subtests;
+    // Nothing was tested at all.
+    if (first && this.scope.subtests.every(({ verdict }) => verdict === 'SKIP')) {
+      return { kind: 'skip', reason: first.reason ?? first.name };
+    }
     return { kind: 'pass' };
   }
 

@@ -1,8 +1,11 @@
 /** Everything that one attempt of a test starts, says and measures. Its fixtures stop working when the attempt is over. */
 import { execFile } from 'node:child_process';
-import { basename } from 'node:path';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
 import { CausewayError } from '../../../vmm/base/errors.ts';
 import type { DeviceFixture, Fixtures, HostFixture } from '../fixtures.ts';
+import { isMultiboot, multibootToPvh } from '../foreign/multiboot.ts';
 import { type ForeignReport, parseForeign } from '../foreign/parse.ts';
 import { readTestKernel } from '../foreign/test-kernel.ts';
 import type { GuestMaker, LinuxGuest, PayloadOptions, PayloadOutcome, Trouble } from '../guests.ts';
@@ -22,6 +25,8 @@ export interface ScopeOptions {
 }
 
 const HOST_COMMAND_MS = 60_000;
+/** What a payload's VM has (guest-tests/bare/run.ts). */
+const PAYLOAD_MEMORY_BYTES = 32 * 2 ** 20;
 
 /** A guest of this attempt. */
 export interface OwnedGuest {
@@ -30,6 +35,22 @@ export interface OwnedGuest {
   /** How much it printed, to see whether it still does. */
   consoleBytes: number;
   trouble: Trouble | undefined;
+}
+
+/** A multiboot kernel as a PVH kernel in a file of its own; others as they are. */
+function bootable({ payload, args = '' }: PayloadOptions): Disposable & { readonly path: string } {
+  const file = readFileSync(payload);
+  if (!isMultiboot(file)) return { path: resolve(payload), [Symbol.dispose]: () => {} };
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-kernel-'));
+  const words =
+    typeof args === 'string'
+      ? args
+      : Object.entries(args)
+          .map((pair) => pair.join('='))
+          .join(' ');
+  const path = join(folder, basename(payload));
+  writeFileSync(path, multibootToPvh(file, payload, `${basename(payload)} ${words}`.trim(), PAYLOAD_MEMORY_BYTES));
+  return { path, [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
 export class Scope {
@@ -161,9 +182,14 @@ export class Scope {
   }
 
   async #testKernel(options: PayloadOptions): Promise<ForeignReport> {
-    const { console, value, exit } = await this.#runPayload(options);
+    const name = basename(options.payload);
+    using kernel = bootable(options);
+    const { console, value, exit } = await this.#runPayload({ ...options, payload: kernel.path });
     const ending = exit ? `the VM ended with ${exit.reason}` : 'no end in time';
-    return this.#adopt(readTestKernel({ name: basename(options.payload), console, status: value, ending }));
+    const report = this.#adopt(readTestKernel({ name, console, status: value, ending }));
+    const whole = report.results.at(-1)!;
+    if (whole.verdict === 'SKIP') throw new Skipped(whole.reason ?? 'it says so');
+    return report;
   }
 
   #runPayload(options: PayloadOptions): Promise<PayloadOutcome> {
