@@ -2,13 +2,16 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { fakeGuests } from '../fakes/fake-guests.ts';
 import { BDF, TestBench } from '../fakes/test-bench.ts';
 import { readRun } from '../report/compare.ts';
 import { joinModels, ResumedLines } from './lab-run.ts';
 import { uniqueNames } from './select-devices.ts';
 import { testCommand } from './test-command.ts';
+
+// Against hangs only: what waits for disks may take long on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 let bench: TestBench;
 beforeEach(() => {
