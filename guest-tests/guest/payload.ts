@@ -1,5 +1,5 @@
 /** Bare-metal payloads by name, for tests. */
-import type { DeviceConfig } from '../../index.ts';
+import type { DeviceConfig, Size } from '../../index.ts';
 import { CausewayError } from '../../vmm/base/errors.ts';
 import { buildPayloads } from '../bare/build.ts';
 import { type PayloadArgs, type PayloadRun, runPayload as runKernel } from '../bare/run.ts';
@@ -15,6 +15,8 @@ export interface PayloadOptions {
   readonly describe?: boolean;
   /** Default 1. */
   readonly cpus?: number;
+  /** Default 32 MiB. */
+  readonly memory?: Size;
   /** Default 0: a reset ends the run. */
   readonly rebootLimit?: number;
   /** Default 30 s. */
@@ -30,13 +32,14 @@ export type PayloadResult = PayloadRun;
  * @example const { results } = await runPayload({ payload: 'edu-irq', args: 'loops=100', devices: [bdf] });
  */
 export async function runPayload(options: PayloadOptions): Promise<PayloadResult> {
-  const { payload, args, devices = [], describe = false, cpus = 1, rebootLimit = 0, timeoutMs, onConsole } = options;
+  const { payload, args, devices = [], describe = false, cpus = 1, memory, rebootLimit = 0 } = options;
+  const { timeoutMs, onConsole } = options;
   const [first] = devices;
   const address = typeof first === 'object' ? first.bdf : first;
   return runKernel({
     kernel: await payloadFile(payload),
     args: { ...(describe && address ? argsFromSysfs(address) : {}), ...parseArgs(args) },
-    vm: { devices, cpus, rebootLimit },
+    vm: { devices, cpus, rebootLimit, ...(memory === undefined ? {} : { memory }) },
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
     ...(onConsole ? { onConsole } : {}),
   });

@@ -74,6 +74,8 @@ export interface PayloadOptions {
   /** Also tell the payload what sysfs says of its first device. */
   readonly describe?: boolean;
   readonly cpus?: number;
+  /** Default 32 MiB. */
+  readonly memory?: Size;
   /** Default 0: a reset ends the run. */
   readonly rebootLimit?: number;
   /** Default 30 s. */

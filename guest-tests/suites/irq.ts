@@ -1,0 +1,65 @@
+/** Interrupts: that each comes, once, at the right time, and none is lost. */
+import { hasCapability, isClass, isDevice, test } from '../harness/index.ts';
+import { leaseAddress, netInterface, ROUTER } from './support/network.ts';
+
+/** QEMU's edu raises an interrupt whenever it is told to. */
+const EDU = '1234:11e8';
+const E1000E = '8086:10d3';
+const FLOOD = 100_000;
+const PINGS = 20;
+
+test('edu: INTx and MSI, masks, latency', { needs: isDevice(EDU) }, async (fixtures) => {
+  await fixtures.payload('edu-irq', { args: { loops: 1000 }, timeoutMs: 100_000 });
+});
+
+test(`edu: none of ${FLOOD} MSIs is lost`, {
+  needs: isDevice(EDU),
+  timeoutMs: 300_000,
+  silenceMs: 280_000,
+}, async (fixtures) => {
+  await fixtures.payload('edu-irq', { args: { loops: 10, flood: FLOOD }, timeoutMs: 270_000 });
+});
+
+test('NVMe: MSI-X vectors, masks, pending bits, latency', {
+  needs: [isClass('nvme'), hasCapability('MSI-X')],
+}, async (fixtures) => {
+  await fixtures.payload('nvme-msix', { args: { loops: 500 }, timeoutMs: 100_000 });
+});
+
+/** The driver's name of each mode, and how /proc/interrupts names it. */
+const MODES = [
+  { name: 'INTx', parameter: 0, chip: /IO-APIC\s+\d+-fasteoi/ },
+  { name: 'MSI', parameter: 1, chip: /PCI-MSI/ },
+  { name: 'MSI-X', parameter: 2, chip: /PCI-MSI/ },
+] as const;
+
+test('e1000e under Linux: INTx, MSI, MSI-X in turn', {
+  needs: isDevice(E1000E),
+  timeoutMs: 180_000,
+}, async (fixtures) => {
+  const guest = await fixtures.boot({ modules: [] });
+  for (const { name, parameter, chip } of MODES) {
+    await fixtures.step(name, async () => {
+      await guest.must(`modprobe e1000e IntMode=${parameter}`);
+      const nic = await netInterface(guest);
+      await leaseAddress(guest, nic);
+      const before = await interruptsOf(nic);
+      for (const { line } of before) if (!chip.test(line)) throw new Error(`not ${name}: ${line}`);
+      await guest.must(`ping -c ${PINGS} -A -w 60 ${ROUTER}`, { timeoutMs: 90_000 });
+      const came = sum(await interruptsOf(nic)) - sum(before);
+      // Each answer is at least one interrupt; several share one only under load.
+      if (came < PINGS) throw new Error(`${came} interrupts for ${PINGS} answers`);
+      fixtures.log(`${name}: ${came} interrupts for ${PINGS} answers, on ${before.length} vectors`);
+    });
+    await guest.run('ip link set eth0 down; rmmod e1000e');
+  }
+
+  async function interruptsOf(nic: string): Promise<{ line: string; count: number }[]> {
+    const text = await guest.must(`grep ${nic} /proc/interrupts`);
+    return text.split('\n').map((line) => ({ line, count: Number(/:\s+(\d+)/.exec(line)?.[1]) }));
+  }
+});
+
+function sum(lines: readonly { readonly count: number }[]): number {
+  return lines.reduce((total, { count }) => total + count, 0);
+}

@@ -1,0 +1,97 @@
+/** A network card under Linux: link, lease, pings, transfers both ways, its own self-test, and its driver again and again. */
+import { createHash } from 'node:crypto';
+import { debianProgram, PEER_VARIABLE, peerBytes } from '../guest/index.ts';
+import { type BootOptions, isClass, type LinuxGuest, test } from '../harness/index.ts';
+import { leaseAddress, netInterface, ROUTER } from './support/network.ts';
+
+const PINGS = 100;
+const TRANSFER_BYTES = 4 * 1024 * 1024;
+const RELOADS = 3;
+const DRIVER = '/sys/bus/pci/devices/0000:00:01.0/driver/module';
+
+test('link, DHCP, ping', { needs: isClass('ethernet'), timeoutMs: 180_000 }, async ({ boot, step, log, measure }) => {
+  const { guest, nic } = await guestWithNic(boot);
+  await step('link', async () => {
+    await guest.must(`ip link set ${nic} up`);
+    await guest.must(
+      `for i in $(seq 100); do grep -q 1 /sys/class/net/${nic}/carrier && exit 0; sleep 0.2; done; exit 1`,
+    );
+    log(`${nic}: ${await guest.must(`cat /sys/class/net/${nic}/speed /sys/class/net/${nic}/address | tr '\\n' ' '`)}`);
+  });
+  await step('DHCP', async () => log(await leaseAddress(guest, nic)));
+  await step('ping', async () => {
+    const text = await guest.must(`ping -A -c ${PINGS} -w 100 ${ROUTER}`, { timeoutMs: 120_000 });
+    if (!text.includes(`${PINGS} packets received`)) throw new Error(text.slice(-300));
+    const times = [...text.matchAll(/time=([\d.]+) ms/g)].map(([, ms]) => Number(ms));
+    measure('ping', times, { unit: 'ms', better: 'lower' });
+  });
+});
+
+test('TCP both ways, with checksums', { needs: isClass('ethernet'), timeoutMs: 240_000 }, async (fixtures) => {
+  const { boot, step, measure, skip } = fixtures;
+  const [address, port] = process.env[PEER_VARIABLE]?.split(':') ?? [];
+  if (!address || !port) return skip(`no peer for transfers: set ${PEER_VARIABLE} to the address:port of one`);
+  const wanted = createHash('sha256').update(peerBytes(TRANSFER_BYTES)).digest('hex');
+  const { guest, nic } = await guestWithNic(boot, {
+    files: {
+      '/get': `echo GET ${TRANSFER_BYTES}; exec cat > /run/data\n`,
+      '/put': `echo PUT ${TRANSFER_BYTES}; cat /run/data; read -r sum; echo $sum > /run/sum\n`,
+    },
+  });
+  await leaseAddress(guest, nic);
+  const transfer = async (script: string): Promise<void> => {
+    const began = Number(await guest.must('cut -d " " -f 1 /proc/uptime'));
+    await guest.must(`nc ${address} ${port} -e sh ${script}`, { timeoutMs: 120_000 });
+    const took = Number(await guest.must('cut -d " " -f 1 /proc/uptime')) - began;
+    measure(script === '/get' ? 'download' : 'upload', TRANSFER_BYTES / 2 ** 20 / took, {
+      unit: 'MiB/s',
+      better: 'higher',
+    });
+  };
+  const same = (got: string): void => {
+    if (got !== wanted) throw new Error(`SHA-256 ${got}, expected ${wanted}`);
+  };
+  await step('download', async () => {
+    await transfer('/get');
+    same(await guest.must('sha256sum /run/data | cut -d " " -f 1', { timeoutMs: 60_000 }));
+  });
+  await step('upload', async () => {
+    await transfer('/put');
+    same(await guest.must('cat /run/sum'));
+  });
+});
+
+test("the card's own self-test", { needs: isClass('ethernet'), timeoutMs: 180_000 }, async ({ boot, skip, log }) => {
+  const files = await debianProgram('ethtool', 'sbin/ethtool');
+  if (!files) return skip('ethtool is not in the cache and cannot be fetched from Debian');
+  const { guest, nic } = await guestWithNic(boot, { files });
+  await guest.must(`ip link set ${nic} up; sleep 2`);
+  const { code, stdout, stderr } = await guest.run(`ethtool -t ${nic} online`, { timeoutMs: 90_000 });
+  log(stdout.trim());
+  if (/not supported/i.test(stderr)) skip(`the driver has no self-test: ${stderr.trim()}`);
+  if (code !== 0 || !/result is PASS/.test(stdout)) throw new Error(`${stdout}${stderr}`.trim());
+});
+
+test(`the driver is unloaded and loaded ${RELOADS} times`, { needs: isClass('ethernet'), timeoutMs: 240_000 }, async ({
+  boot,
+  step,
+}) => {
+  const { guest, nic } = await guestWithNic(boot);
+  const driver = await guest.must(`basename $(readlink ${DRIVER})`);
+  for (let round = 1; round <= RELOADS; round++) {
+    await step(`round ${round}`, async () => {
+      await guest.must(`ip link set ${nic} down; rmmod ${driver}; modprobe ${driver}`);
+      const again = await netInterface(guest);
+      await leaseAddress(guest, again);
+      await guest.must(`ping -c 1 -w 20 ${ROUTER}`);
+    });
+  }
+});
+
+async function guestWithNic(
+  boot: (options: BootOptions) => Promise<LinuxGuest>,
+  options: BootOptions = {},
+): Promise<{ guest: LinuxGuest; nic: string }> {
+  const guest = await boot({ memory: '128M', ...options });
+  return { guest, nic: await netInterface(guest) };
+}
