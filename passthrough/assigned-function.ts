@@ -9,11 +9,19 @@ import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
 import type { MsixRelocation, PciIds, ResetMethod, WcModes } from '../vmm/config/model.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
-import type { BarReport, BarRequest, FunctionReport, PciFunction, PciServices } from '../vmm/pci/function.ts';
+import {
+  type BarReport,
+  type BarRequest,
+  type FunctionReport,
+  type PciFunction,
+  type PciServices,
+  ROM_BAR,
+} from '../vmm/pci/function.ts';
 import { BarSet } from './bars/bar-set.ts';
 import { desiredMapping, type Piece } from './bars/desired-mapping.ts';
 import { Mapping } from './bars/mapping.ts';
 import { PageCounts } from './bars/page-counts.ts';
+import { PeerMap } from './bars/peer-map.ts';
 import type { WcFacts } from './bars/write-combining.ts';
 import { checkGrants } from './config-space/grant-danger.ts';
 import { type ConfigGrant, checkForm, throwIssues } from './config-space/grants.ts';
@@ -26,6 +34,7 @@ import { Interrupts } from './interrupts/interrupts.ts';
 import type { Resetter } from './reset/reset.ts';
 import type { Rom } from './rom/rom.ts';
 import type { VfioDevice } from './vfio/device.ts';
+import type { DmaTarget } from './vfio/ram-map.ts';
 
 export interface AssignedFunctionOptions {
   readonly native: Native;
@@ -45,6 +54,8 @@ export interface AssignedFunctionOptions {
   readonly msixRelocation?: MsixRelocation | undefined;
   /** Default: auto. */
   readonly reset?: ResetMethod | undefined;
+  /** Where other devices shall reach the BARs; absent: nowhere. */
+  readonly peerDma?: DmaTarget | undefined;
   /** For the rate of accesses to trapped pages. Default: the time since the process started, in ms. */
   readonly nowMs?: (() => number) | undefined;
   /** Tells a VM's KVM of the device's group, and takes that back. */
@@ -73,6 +84,7 @@ export class AssignedFunction implements PciFunction {
   readonly #device: VfioDevice;
   readonly #barSet: BarSet;
   readonly #pageCounts: PageCounts;
+  readonly #peers: PeerMap | undefined;
   readonly #registers: GuestRegisters;
   readonly #hardware: HardwareControl;
   readonly #resets: FunctionReport['resets'][number][] = [];
@@ -107,6 +119,7 @@ export class AssignedFunction implements PciFunction {
     });
     this.bars = this.#barSet.requests;
     this.#pageCounts = new PageCounts(options.nowMs ?? (() => performance.now()), warnOnce);
+    this.#peers = options.peerDma && new PeerMap(options.peerDma, warnOnce);
     window.setDevice(device.fd, device.regions[VFIO_PCI_REGION.CONFIG]!.fdOffset);
     options.resetter.register(host.bdf, {
       host,
@@ -195,7 +208,7 @@ export class AssignedFunction implements PciFunction {
     this.#pageCounts.start();
     this.#state = {
       services,
-      mapping: new Mapping(this.#barSet.maps, services, (piece) => this.#trapOf(piece), this.#pageCounts),
+      mapping: new Mapping(this.#barSet.maps, services, (piece) => this.#trapOf(piece), this.#pageCounts, this.#peers),
       interrupts: new Interrupts(this.#options.native, this.#device, services),
       joined: false,
     };
@@ -234,7 +247,9 @@ export class AssignedFunction implements PciFunction {
     const decoded = this.#decoded();
     const bars = this.bars.map((bar): BarReport => {
       const gpa = decoded.find(({ index }) => index === bar.index)?.gpa;
-      return this.#barSet.report(bar, gpa, state?.mapping.pieces ?? []);
+      const report = this.#barSet.report(bar, gpa, state?.mapping.pieces ?? []);
+      const isDeviceMemory = report.areas.some(({ mode }) => mode === 'direct') && bar.index !== ROM_BAR;
+      return this.#peers && isDeviceMemory ? { ...report, p2p: this.#peers.stateOf(bar.index) } : report;
     });
     const mode = state?.interrupts.mode ?? 'none';
     const available = {

@@ -28,6 +28,8 @@ export interface DeviceRequest {
   readonly msixRelocation?: MsixRelocation;
   /** Default: auto. */
   readonly reset?: ResetMethod;
+  /** Other devices of the VM may reach its BARs by DMA. */
+  readonly p2p?: boolean;
   /** What the guest sees in place of the device's own. */
   readonly ids?: PciIds;
 }

@@ -1,6 +1,7 @@
 /** Device assignment: hands host PCI functions to a machine through VFIO. */
 import type { CpuidEntry, Fd, HostBdf, Native } from '../native/types.ts';
 import { CausewayError } from '../vmm/base/errors.ts';
+import type { Range } from '../vmm/base/ranges.ts';
 import type { RamWindow } from '../vmm/memory/guest-memory.ts';
 import type { ConfigStore, ConfigWindow } from '../vmm/pci/config-window.ts';
 import type { PciServices } from '../vmm/pci/function.ts';
@@ -49,6 +50,8 @@ export interface AssignOptions {
 /** Devices held open, from before a VM's first boot until after its last. */
 export interface PassthroughSession {
   readonly functions: readonly AssignedFunction[];
+  /** Addresses that DMA of the devices can reach; undefined when the kernel does not tell, or there are no devices. */
+  readonly dmaRanges: readonly Range[] | undefined;
   /** What the devices' DMA goes through; undefined without devices. */
   readonly iommu: BackendChoice | undefined;
   /**
@@ -147,6 +150,10 @@ class Session implements PassthroughSession {
     for (const device of grouped) this.#openDevice(device, this.#backend, resetter);
   }
 
+  get dmaRanges(): readonly Range[] | undefined {
+    return this.#backend?.dma.info().ranges;
+  }
+
   get iommu(): BackendChoice | undefined {
     return this.#choice;
   }
@@ -201,6 +208,7 @@ class Session implements PassthroughSession {
       rom,
       msixRelocation: request.msixRelocation,
       reset: request.reset,
+      ...(request.p2p ? { peerDma: backend.dma } : {}),
       nowMs: this.#options.nowMs,
       ...(request.ids ? { ids: request.ids } : {}),
       wcFacts: readWcFacts(native, this.#options.guestCpuid),

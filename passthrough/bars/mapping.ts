@@ -12,6 +12,7 @@ import type { HostResource } from '../host/sysfs.ts';
 import type { VfioDevice } from '../vfio/device.ts';
 import { type Piece, pieceKey } from './desired-mapping.ts';
 import type { PageCounts } from './page-counts.ts';
+import type { PeerMap } from './peer-map.ts';
 
 /** One mmap of a part of a BAR. */
 interface BarMap {
@@ -91,14 +92,16 @@ export class Mapping {
   readonly #services: PciServices;
   readonly #trapOf: TrapOf;
   readonly #counts: PageCounts;
+  readonly #peers: PeerMap | undefined;
   readonly #present = new Map<string, Piece>();
   /** BARs that stayed out because something else is there. */
   readonly #blocked = new Set<number>();
   readonly #warned = new Set<string>();
 
-  constructor(maps: BarMaps, services: PciServices, trapOf: TrapOf, counts: PageCounts) {
+  constructor(maps: BarMaps, services: PciServices, trapOf: TrapOf, counts: PageCounts, peers?: PeerMap) {
     this.#maps = maps;
     this.#counts = counts;
+    this.#peers = peers;
     this.#services = services;
     this.#trapOf = trapOf;
   }
@@ -188,6 +191,7 @@ export class Mapping {
     const hva = this.#maps.hva(bar, { start: area.offset, size: area.sizeBytes });
     // A guest's writes to a read-only slot are exits that find no trap: dropped.
     this.#services.slots.add(gpa as Gpa, area.sizeBytes, hva, { readonly: area.backing === 'rom' });
+    if (area.backing === 'device') this.#peers?.add(bar, gpa, area.sizeBytes, hva);
   }
 
   #remove(key: string, piece: Piece): void {
@@ -196,7 +200,10 @@ export class Mapping {
     if (area.mode === 'trap') {
       this.#counts.absorb(piece, this.#countsOf(piece));
       this.#traps(space).remove(gpa);
-    } else this.#services.slots.remove(gpa as Gpa);
+    } else {
+      this.#peers?.remove(gpa);
+      this.#services.slots.remove(gpa as Gpa);
+    }
   }
 
   #countsOf({ space, gpa }: Piece): readonly AccessCount[] {

@@ -1,6 +1,6 @@
 /** Whether a device is itself after a reset: it answers, with its own identifiers and capabilities. */
 import type { HostFiles } from '../../native/types.ts';
-import { readLe } from '../../vmm/base/bits.ts';
+import { readLe, writeLe } from '../../vmm/base/bits.ts';
 import { CAP, walkCapabilities, walkExtendedCapabilities } from '../../vmm/pci/capabilities.ts';
 import { capabilityName } from '../config-space/capability-info.ts';
 import { type HostDevice, readConfig } from '../host/sysfs.ts';
@@ -35,9 +35,26 @@ const CAPABILITY_FIELDS: Readonly<Record<number, readonly StableField[]>> = {
 
 const ALL_ONES = 0xffff_ffff;
 
-/** The device reads all ones: off the bus, or stuck in reset. @param config as VFIO shows it */
-export function isDead(config: Uint8Array): boolean {
-  return readLe(config, 0x08, 4) === ALL_ONES;
+/** Dwords of the header that are compared, and those by which the chain is found. */
+const HEADER_DWORDS = [0x04, 0x08, 0x0c, 0x2c, 0x34];
+/** Dwords of a standard capability with everything that is compared. */
+const CAPABILITY_DWORDS = 3;
+
+/** Config space as it was, with what {@link configDifferences} looks at read anew: some thirty accesses, not a thousand. */
+export function reread(before: Uint8Array, read: (offset: number) => number): Uint8Array {
+  const after = before.slice();
+  const dwords = new Set(HEADER_DWORDS);
+  for (const { offset } of walkCapabilities(before).capabilities) {
+    for (let i = 0; i < CAPABILITY_DWORDS; i++) dwords.add((offset & ~3) + 4 * i);
+  }
+  for (const { offset } of walkExtendedCapabilities(before).capabilities) dwords.add(offset);
+  for (const offset of dwords) if (offset + 4 <= after.length) writeLe(after, offset, 4, read(offset));
+  return after;
+}
+
+/** Off the bus, or stuck in reset. @param revisionAndClass which VFIO reads from the hardware */
+export function isDead(revisionAndClass: number): boolean {
+  return revisionAndClass === ALL_ONES;
 }
 
 /**

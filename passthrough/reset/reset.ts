@@ -6,10 +6,11 @@ import type { Fd, HostBdf, Native } from '../../native/types.ts';
 import { VFIO_DEVID_NOT_OWNED, VFIO_HOT_RESET_FLAGS, VFIO_HOT_RESET_INFO } from '../../native/vfio-abi.ts';
 import { isKernelError } from '../../vmm/base/errors.ts';
 import type { ResetMethod } from '../../vmm/config/model.ts';
+import { HEADER } from '../config-space/permission-table.ts';
 import { type HostDevice, PCI_DEVICES, readText } from '../host/sysfs.ts';
 import type { VfioDevice } from '../vfio/device.ts';
 import { viewOf } from '../vfio/info-caps.ts';
-import { configDifferences, isDead, vendorFault } from './health.ts';
+import { configDifferences, isDead, reread, vendorFault } from './health.ts';
 
 export interface ResetResult {
   /** `function (flr)`, `hot reset`, `hot reset (with 0000:01:00.1)`, `none: …`. */
@@ -137,10 +138,10 @@ export class Resetter {
 
   /** A device that fell off the bus reads all ones; one that lost its firmware may have another face. */
   #checked(device: VfioDevice, method: string): ResetResult {
-    const config = device.snapshotConfig();
-    if (isDead(config)) return { method: `${method}, and the device does not answer`, ok: false };
+    if (isDead(device.read(HEADER.CLASS, 4))) return { method: `${method}, and the device does not answer`, ok: false };
     const subject = this.#subjects.get(device.bdf);
     if (!subject) return { method, ok: true };
+    const config = reread(subject.baseline, (offset) => device.read(offset, 4));
     const vendor = vendorFault(this.#native, subject.host);
     const faults = [...(vendor === undefined ? [] : [vendor]), ...configDifferences(subject.baseline, config)];
     return faults.length === 0 ? { method, ok: true } : { method, ok: false, faults };

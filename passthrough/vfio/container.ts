@@ -16,7 +16,7 @@ import {
 import { describedDevice, type VfioDevice } from './device.ts';
 import type { DmaBackend, GroupedDevice } from './dma-backend.ts';
 import { parseIommuInfo } from './iova.ts';
-import { RamMap } from './ram-map.ts';
+import { type DmaTarget, RamMap } from './ram-map.ts';
 
 const VFIO_API_VERSION = 0;
 
@@ -25,6 +25,7 @@ export class LegacyContainer implements DmaBackend {
   readonly #native: Native;
   readonly #container: Fd;
   readonly #groups = new Map<number, Fd>();
+  readonly dma: DmaTarget;
   readonly #ram: RamMap;
   #open = true;
 
@@ -39,15 +40,12 @@ export class LegacyContainer implements DmaBackend {
     given: Pick<GivenFds, 'container'> = {},
   ) {
     this.#native = native;
-    this.#ram = new RamMap(
-      native,
-      {
-        info: () => parseIommuInfo(native.vfioIommuInfo(this.#container)),
-        map: (hva, iova, sizeBytes) => native.vfioMapDma(this.#container, hva, iova, sizeBytes),
-        unmap: (iova, sizeBytes) => native.vfioUnmapDma(this.#container, iova, sizeBytes),
-      },
-      warn,
-    );
+    this.dma = {
+      info: () => parseIommuInfo(native.vfioIommuInfo(this.#container)),
+      map: (hva, iova, sizeBytes) => native.vfioMapDma(this.#container, hva, iova, sizeBytes),
+      unmap: (iova, sizeBytes) => native.vfioUnmapDma(this.#container, iova, sizeBytes),
+    };
+    this.#ram = new RamMap(native, this.dma, warn);
     try {
       this.#container =
         given.container === undefined ? native.open('/dev/vfio/vfio', 'rw') : adoptFd(native, given.container);

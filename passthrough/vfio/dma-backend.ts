@@ -3,6 +3,7 @@ import type { Fd, HostBdf } from '../../native/types.ts';
 import type { RamWindow } from '../../vmm/memory/guest-memory.ts';
 import type { BackendKind } from '../host/backend-choice.ts';
 import type { VfioDevice } from './device.ts';
+import type { DmaTarget } from './ram-map.ts';
 
 /** A function, the IOMMU group that it is in, and what is needed to open it. */
 export interface GroupedDevice {
@@ -19,6 +20,8 @@ export interface GroupedDevice {
 /** Where devices are opened and guest RAM is mapped for them: GPAs become IOVAs, one to one. */
 export interface DmaBackend {
   readonly kind: BackendKind;
+  /** The address space of all its devices: what it can map, and what is mapped beside RAM. */
+  readonly dma: DmaTarget;
   /** Maps guest RAM. @throws CausewayError, and nothing stays mapped */
   mapRam(windows: readonly RamWindow[]): void;
   /** @throws CausewayError */

@@ -16,7 +16,7 @@ import { attachError, bindError, deviceFileError, iommufdError } from '../host/i
 import { describedDevice, type VfioDevice } from './device.ts';
 import type { DmaBackend, GroupedDevice } from './dma-backend.ts';
 import { parseIovaRanges } from './iova.ts';
-import { RamMap } from './ram-map.ts';
+import { type DmaTarget, RamMap } from './ram-map.ts';
 
 /** An opened iommufd with an empty address space: what can be tried without touching a device. */
 export interface OpenIommufd {
@@ -46,6 +46,7 @@ export class IommufdBackend implements DmaBackend {
   readonly #native: Native;
   readonly #warn: (message: string) => void;
   readonly #iommufd: OpenIommufd;
+  readonly dma: DmaTarget;
   readonly #ram: RamMap;
   readonly #files = new Map<HostBdf, Fd>();
   /** Files that a {@link VfioDevice} closes. */
@@ -66,16 +67,13 @@ export class IommufdBackend implements DmaBackend {
     this.#warn = warn;
     this.#iommufd = 'ioas' in given ? given : openIommufd(native, given.iommufd);
     const { fd, ioas } = this.#iommufd;
-    this.#ram = new RamMap(
-      native,
-      {
-        // The ranges shrink with each device that is attached: they are asked for when all are.
-        info: () => parseIovaRanges(native.iommufdIovaRanges(fd, ioas)),
-        map: (hva, iova, sizeBytes) => native.iommufdMap(fd, ioas, hva, iova, sizeBytes),
-        unmap: (iova, sizeBytes) => native.iommufdUnmap(fd, ioas, iova, sizeBytes),
-      },
-      warn,
-    );
+    this.dma = {
+      // The ranges shrink with each device that is attached: they are asked for when all are.
+      info: () => parseIovaRanges(native.iommufdIovaRanges(fd, ioas)),
+      map: (hva, iova, sizeBytes) => native.iommufdMap(fd, ioas, hva, iova, sizeBytes),
+      unmap: (iova, sizeBytes) => native.iommufdUnmap(fd, ioas, iova, sizeBytes),
+    };
+    this.#ram = new RamMap(native, this.dma, warn);
     try {
       for (const device of devices) this.#join(device);
     } catch (error) {

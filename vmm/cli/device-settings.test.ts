@@ -50,6 +50,25 @@ test('settings of one device follow its address on the command line', async () =
   );
 });
 
+test('resets, relocation and peer-to-peer have their words, in files and behind an address', async () => {
+  const device = '01:00.0,reset=flr,p2p=on,msix-relocation=bar3';
+  const config = (await runConfig({ kernel: 'k', device: [device] })) as { devices: unknown[] };
+  expect(devices(config.devices[0])).toEqual([
+    { bdf: '0000:01:00.0', reset: 'flr', p2p: true, msixRelocation: 'bar3' },
+  ]);
+  try {
+    devices({ bdf: '01:00.0', reset: 'hard', p2p: 'yes', msixRelocation: 'bar6' });
+    expect.unreachable();
+  } catch (error) {
+    if (!isCausewayError(error)) throw error;
+    expect(error.issues?.map(({ path }) => path).sort()).toEqual([
+      'devices[0].msixRelocation',
+      'devices[0].p2p',
+      'devices[0].reset',
+    ]);
+  }
+});
+
 test('every fault of them is told with its path', () => {
   try {
     devices({ bdf: '01:00.0', configPermit: 4, configPermitForce: 1, wc: { 6: 'auto', 2: 'fast', default: 'no' } });

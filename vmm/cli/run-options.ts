@@ -18,7 +18,7 @@ export const RUN_OPTIONS = {
   device: {
     type: 'items',
     value: 'BDF[,KEY=VALUE...]',
-    help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable. Keys: rom (off, host, file:PATH), msix-relocation (off, auto, bar0 to bar5), reset (auto, hot, none, flr, pm, bus ...), wc, vf-token (UUID), fd and group-fd (files that this process inherited, by number or by name in LISTEN_FDNAMES; the address may then be left out)',
+    help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable. Keys: rom (off, host, file:PATH), msix-relocation (off, auto, bar0 to bar5), reset (auto, hot, none, flr, pm, bus ...), p2p (on, off), wc, vf-token (UUID), fd and group-fd (files that this process inherited, by number or by name in LISTEN_FDNAMES; the address may then be left out)',
   },
   iommu: {
     type: 'text',
@@ -97,6 +97,7 @@ export async function runConfig(options: RunOptions): Promise<unknown> {
 const DEVICE_OPTIONS: Readonly<Record<string, (value: string) => object>> = {
   rom: (rom) => ({ rom }),
   reset: (reset) => ({ reset }),
+  p2p: (word) => ({ p2p: word === 'on' ? true : word === 'off' ? false : word }),
   'msix-relocation': (msixRelocation) => ({ msixRelocation }),
   wc: (wc) => ({ wc }),
   'vf-token': (vfToken) => ({ vfToken }),

@@ -69,7 +69,7 @@ function describeBar(bar: BarReport): string {
     bar.kind === 'port' ? 'ports' : `${bar.is64 ? '64' : '32'}-bit${bar.prefetchable ? ' prefetchable' : ''}`;
   const where = bar.gpa === undefined ? '' : ` at ${hex(bar.gpa)}`;
   const name = bar.index === ROM_BAR ? 'ROM BAR' : `BAR ${bar.index}`;
-  return `${name}: ${formatSize(bar.sizeBytes)} ${kind}${where}: ${describeAreas(bar)}${describeWc(bar)}`;
+  return `${name}: ${formatSize(bar.sizeBytes)} ${kind}${where}: ${describeAreas(bar)}${describeWc(bar)}${bar.p2p === undefined ? '' : `; for other devices: ${bar.p2p}`}`;
 }
 
 function describePage({ bar, offset, why, accesses, isHot }: TrappedPage): string {

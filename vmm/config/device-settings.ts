@@ -26,6 +26,7 @@ export const DEVICE_KEYS: readonly string[] = Object.keys({
   ids: 0,
   msixRelocation: 0,
   reset: 0,
+  p2p: 0,
 } satisfies Record<keyof DeviceConfig, 0>);
 
 export const WC_MODES: readonly WcMode[] = ['auto', 'require', 'deny', 'host'];
@@ -58,16 +59,21 @@ type Settings = Omit<NormalDeviceConfig, 'bdf'>;
 
 /** What was given is checked and kept; what was not stays away. */
 export function readDeviceSettings(entry: Fields, path: string, issues: IssueList): Settings {
-  const { configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, vfToken, deviceFd, groupFd } = entry;
+  const { configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, p2p, vfToken, deviceFd, groupFd } =
+    entry;
   const modes = wc === undefined ? undefined : readWc(wc, `${path}.wc`, issues);
   if (configPermitForce !== undefined && typeof configPermitForce !== 'boolean') {
     issues.add(`${path}.configPermitForce`, `must be true or false, not ${describe(configPermitForce)}`);
+  }
+  if (p2p !== undefined && typeof p2p !== 'boolean') {
+    issues.add(`${path}.p2p`, `must be true or false, not ${describe(p2p)}`);
   }
   const guestIds = ids === undefined ? undefined : readIds(ids, `${path}.ids`, issues);
   return {
     ...(isToken(vfToken, `${path}.vfToken`, issues) ? { vfToken: vfToken.toLowerCase() } : {}),
     ...(isFdRef(deviceFd, `${path}.deviceFd`, issues) ? { deviceFd } : {}),
     ...(isFdRef(groupFd, `${path}.groupFd`, issues) ? { groupFd } : {}),
+    ...(typeof p2p === 'boolean' ? { p2p } : {}),
     ...(isOneOf(RESET_METHODS, reset, `${path}.reset`, issues) ? { reset } : {}),
     ...(isOneOf(MSIX_RELOCATIONS, msixRelocation, `${path}.msixRelocation`, issues) ? { msixRelocation } : {}),
     ...(isRom(rom, `${path}.rom`, issues) ? { rom } : {}),

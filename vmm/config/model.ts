@@ -44,6 +44,11 @@ export interface DeviceConfig {
   readonly configPermitForce?: boolean;
   /** Write-combining: one mode for all BARs, or modes by BAR number with a `default`. */
   readonly wc?: WcMode | WcModesConfig;
+  /**
+   * Let the other devices of the VM reach its BARs by DMA (peer to peer). What cannot be mapped is warned about.
+   * Default: false.
+   */
+  readonly p2p?: boolean;
   /** How the device is reset before and between boots and when it is given back. Default: auto. */
   readonly reset?: ResetMethod;
   /** Where the guest finds the MSI-X table. Default: where the device has it. */
@@ -125,6 +130,7 @@ export interface NormalDeviceConfig {
   readonly rom?: RomConfig;
   readonly ids?: PciIds;
   readonly msixRelocation?: MsixRelocation;
+  readonly p2p?: boolean;
   readonly reset?: ResetMethod;
 }
 

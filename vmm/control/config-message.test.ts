@@ -25,6 +25,7 @@ const device = fc.record(
       fc.constantFrom('off', 'host'),
       text.map((path) => `file:${path}`),
     ),
+    p2p: fc.boolean(),
     reset: fc.constantFrom('auto', 'hot', 'none', 'device_specific'),
     msixRelocation: fc.constantFrom('off', 'auto', 'bar0', 'bar5'),
     ids: fc.record(

@@ -80,7 +80,7 @@ export function vmConfigFromMessage(message: ConfigMessage): VmConfig {
 }
 
 function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
-  const { bdf, configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, vfToken, deviceFd, groupFd } =
+  const { bdf, configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, p2p, vfToken, deviceFd, groupFd } =
     device;
   return {
     bdf,
@@ -90,6 +90,7 @@ function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
     ids,
     msixRelocation,
     reset,
+    p2p,
     ...permitToMessage(configPermit),
     configPermitForce,
     wc: wc && {
@@ -100,7 +101,7 @@ function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
 }
 
 function deviceFromMessage(message: DeviceMessage): DeviceConfig {
-  const { bdf, configPermitForce, wc, rom, ids, msixRelocation, reset, vfToken, deviceFd, groupFd, ...permit } =
+  const { bdf, configPermitForce, wc, rom, ids, msixRelocation, reset, p2p, vfToken, deviceFd, groupFd, ...permit } =
     message;
   const configPermit = permitFromMessage(permit);
   return {
@@ -109,6 +110,7 @@ function deviceFromMessage(message: DeviceMessage): DeviceConfig {
     ...(vfToken === undefined ? {} : { vfToken }),
     ...mapRefs({ deviceFd, groupFd }),
     // What is no setting of its kind is told by the check that follows.
+    ...(p2p === undefined ? {} : { p2p }),
     ...(reset === undefined ? {} : { reset: reset as ResetMethod }),
     ...(msixRelocation === undefined ? {} : { msixRelocation: msixRelocation as MsixRelocation }),
     ...(rom === undefined ? {} : { rom: rom as RomConfig }),

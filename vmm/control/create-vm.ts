@@ -1,16 +1,18 @@
 /** The one entry: from a configuration to a machine that is ready to start. The composition root of machine and passthrough. */
 import { loadNative } from '../../native/index.ts';
 import type { Native } from '../../native/types.ts';
+import type { PassthroughSession } from '../../passthrough/index.ts';
 import { Disposer } from '../base/disposer.ts';
-import { CausewayError } from '../base/errors.ts';
+import { CausewayError, isCausewayError } from '../base/errors.ts';
 import { checkBootFiles, prepareKernel } from '../boot/index.ts';
 import type { VmConfig } from '../config/model.ts';
 import { normaliseVmConfig } from '../config/normalise.ts';
 import { physicalBits } from '../cpu/cpuid.ts';
 import { checkKvm, openKvm } from '../kvm.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
-import { memoryLayout } from '../memory/layout.ts';
+import { type MemoryLayout, memoryLayout, withinReach } from '../memory/layout.ts';
 import { dropProgramPages } from '../memory/program-pages.ts';
+import { PORT_WINDOW, placeBars } from '../pci/bar-placement.ts';
 import { ConfigStore } from '../pci/config-window.ts';
 import { EventHub } from './event-hub.ts';
 import { type OpenedConfig, resolveFds } from './inherited-fds.ts';
@@ -85,7 +87,7 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
       native,
       config: normal,
       kvm,
-      layout,
+      layout: layoutFor(layout, session),
       memory,
       image,
       store,
@@ -108,6 +110,20 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
   } catch (error) {
     await resources.dispose();
     throw error;
+  }
+}
+
+/** BARs go where other devices can reach them, unless they would not fit there. */
+function layoutFor(layout: MemoryLayout, session: PassthroughSession | undefined): MemoryLayout {
+  const reachable = session?.dmaRanges;
+  if (!session || !reachable) return layout;
+  const narrow = withinReach(layout, reachable);
+  try {
+    placeBars(session.functions, { ...narrow, ports: PORT_WINDOW });
+    return narrow;
+  } catch (error) {
+    if (!isCausewayError(error)) throw error;
+    return layout;
   }
 }
 

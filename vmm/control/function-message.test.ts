@@ -24,6 +24,7 @@ const report: FunctionReport = {
       is64: true,
       prefetchable: true,
       gpa: 2 ** 45,
+      p2p: 'no (not decoded)',
       areas: [
         { offset: 0, sizeBytes: 4096, mode: 'trap', why: 'msix-table' },
         { offset: 4096, sizeBytes: 2 ** 40 - 4096, mode: 'direct' },

@@ -78,7 +78,7 @@ function pageFromMessage({ offset, accesses, ...same }: Message<'TrappedPage'>):
 }
 
 function barToMessage(bar: BarReport): Message<'BarReport'> {
-  const { index, sizeBytes, kind, is64, prefetchable, gpa, areas, wc, ...rest } = bar;
+  const { index, sizeBytes, kind, is64, prefetchable, gpa, areas, wc, p2p, ...rest } = bar;
   rest satisfies Record<string, never>;
   return {
     index,
@@ -94,10 +94,11 @@ function barToMessage(bar: BarReport): Message<'BarReport'> {
       mode: AREA_MODE.to(area.mode),
     })),
     wc: wc && wcToMessage(wc),
+    p2p,
   };
 }
 
-function barFromMessage({ sizeBytes, kind, gpa, areas, wc, ...same }: Message<'BarReport'>): BarReport {
+function barFromMessage({ sizeBytes, kind, gpa, areas, wc, p2p, ...same }: Message<'BarReport'>): BarReport {
   return {
     ...same,
     sizeBytes: toNumber(sizeBytes),
@@ -110,6 +111,7 @@ function barFromMessage({ sizeBytes, kind, gpa, areas, wc, ...same }: Message<'B
       ...(why === undefined ? {} : { why }),
     })),
     ...(wc === undefined ? {} : { wc: wcFromMessage(wc) }),
+    ...(p2p === undefined ? {} : { p2p }),
   };
 }
 

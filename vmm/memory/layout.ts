@@ -42,7 +42,24 @@ export function memoryLayout(sizeBytes: number, physicalBits: number): MemoryLay
   const high: Range = { start: HIGH_RAM_START, size: sizeBytes - low.size };
   const ram = high.size > 0 ? [low, high] : [low];
   const top = 2 ** Math.min(physicalBits, 48);
-  // Natural alignment of the largest BAR wants a start that is itself well aligned.
-  const start = Math.min(Math.max(Math.min(MMIO64_START, top / 2), alignUp(endOf(ram.at(-1)!), 32 * GIB)), top);
+  const ramEnd = endOf(ram.at(-1)!);
+  // Natural alignment of the largest BAR wants a start that is itself well aligned, where there is room for that.
+  const aligned = [32 * GIB, GIB].map((align) => Math.max(Math.min(MMIO64_START, top / 2), alignUp(ramEnd, align)));
+  const start = aligned.find((candidate) => candidate < top) ?? top;
   return { ram, mmio32: MMIO32, mmio64: { start, size: Math.max(0, Math.min(top - start, 512 * GIB)) }, ecam: ECAM };
+}
+
+/**
+ * The layout with its 64-bit window kept to addresses that DMA can reach, so that devices can reach each other's BARs
+ * there: an IOMMU may be narrower than the processor. As it was where they have nothing in common.
+ * @param reachable ranges that the IOMMU can map
+ */
+export function withinReach(layout: MemoryLayout, reachable: readonly Range[]): MemoryLayout {
+  const { mmio64 } = layout;
+  const common = reachable.map((range): Range => {
+    const start = Math.max(range.start, mmio64.start);
+    return { start, size: Math.min(endOf(range), endOf(mmio64)) - start };
+  });
+  const largest = common.reduce((best, range) => (range.size > best.size ? range : best), { start: 0, size: 0 });
+  return largest.size > 0 ? { ...layout, mmio64: largest } : layout;
 }

@@ -65,6 +65,8 @@ export interface BarReport extends BarRequest {
   readonly areas: readonly BarArea[];
   /** Memory BARs of assigned devices. */
   readonly wc?: WriteCombining;
+  /** Whether other devices reach it by DMA: `mapped`, or `no (reason)`. Only where that was asked for. */
+  readonly p2p?: string;
 }
 
 /** What holds of write-combining on one BAR. Never more than was seen. */
