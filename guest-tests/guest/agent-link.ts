@@ -10,9 +10,9 @@
  * checksum of the numbers, and the MD5 of each as md5sum(1) prints it; `-` alone for an empty one.
  */
 import { createHash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { CausewayError } from '../../vmm/base/errors.ts';
 import { WINDOW } from './agent-script.ts';
+import { delay } from './delay.ts';
 
 /** Longer commands belong into a file: the guest's terminal holds so much while its agent looks away. */
 export const MAX_COMMAND_BYTES = 32 * 1024;
@@ -152,11 +152,11 @@ export class AgentLink implements Disposable {
       this.#lastHeardMs = performance.now();
       this.#ask(this.#pending!);
       void this.#keepAsking(sequence, ended.signal);
-      const late = sleep(timeoutMs, 'late' as const, { signal: ended.signal }).catch(() => 'late' as const);
+      const late = delay(timeoutMs, ended.signal).then(() => 'late' as const);
       const first = await Promise.race([answer, late]);
       if (first !== 'late') return first;
       this.#send(`K ${sequence}`);
-      const grace = sleep(KILL_GRACE_MS, undefined, { signal: ended.signal }).catch(() => undefined);
+      const grace = delay(KILL_GRACE_MS, ended.signal).then(() => undefined);
       throw timedOut(command, timeoutMs, await Promise.race([answer, grace]));
     } finally {
       this.#pending = undefined;
@@ -167,7 +167,7 @@ export class AgentLink implements Disposable {
   /** Pings while the line is quiet: who waits can tell a slow command from a dead guest. */
   async #keepAsking(sequence: number, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await sleep(this.#pingMs, undefined, { signal }).catch(() => {});
+      await delay(this.#pingMs, signal);
       if (!signal.aborted && this.silentMs >= this.#pingMs) this.#send(`P ${sequence}`);
     }
   }

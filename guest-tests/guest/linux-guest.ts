@@ -1,12 +1,12 @@
 /** A running Linux guest with verbs: what a test does with it, and what is done when it gets into trouble. */
 import { writeFile } from 'node:fs/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Vm, VmExit } from '../../index.ts';
 import { CausewayError } from '../../vmm/base/errors.ts';
 import { AgentLink, type CommandResult, type Window } from './agent-link.ts';
 import { WINDOW } from './agent-script.ts';
 import { ConsoleLog } from './console-log.ts';
 import { CrashWatch, functionsOf, type Trouble } from './crash-watch.ts';
+import { delay } from './delay.ts';
 import { formatRegisters } from './register-text.ts';
 
 const COMMAND_MS = 60_000;
@@ -92,12 +92,11 @@ export class LinuxGuest implements AsyncDisposable {
   async start(timeoutMs: number): Promise<void> {
     await this.vm.start();
     const abort = new AbortController();
-    const late = sleep(timeoutMs, undefined, { signal: abort.signal }).then(
-      () => {
-        throw new CausewayError('TIMEOUT', `the guest's agent was not ready after ${timeoutMs} ms${this.#shown()}`);
-      },
-      () => new Promise<never>(() => {}),
-    );
+    const late = delay(timeoutMs, abort.signal).then(() => {
+      throw new CausewayError('TIMEOUT', `the guest's agent was not ready after ${timeoutMs} ms${this.#shown()}`);
+    });
+    // When it is ready in time the clock is stopped, and nobody looks at this any more.
+    late.catch(() => {});
     const troubled = this.trouble.then(({ fingerprint }) => {
       throw new CausewayError('GUEST_CRASHED', `the guest did not come up: ${fingerprint}${this.#shown()}`);
     });
@@ -168,7 +167,7 @@ export class LinuxGuest implements AsyncDisposable {
       this.#isEnding = true;
       this.#link.powerOff();
       const abort = new AbortController();
-      await Promise.race([this.vm.exited, sleep(SHUTDOWN_MS, undefined, { signal: abort.signal }).catch(() => {})]);
+      await Promise.race([this.vm.exited, delay(SHUTDOWN_MS, abort.signal)]);
       abort.abort();
     }
     await this.kill();
@@ -236,11 +235,11 @@ export class LinuxGuest implements AsyncDisposable {
     const before = this.#log.text().length;
     const said = (): string => this.#log.text().slice(before);
     this.sysrq('l');
-    await sleep(DIAGNOSIS_MS);
+    await delay(DIAGNOSIS_MS);
     const answers = /sysrq: /i.test(said());
     if (!answers && this.vm.state === 'running') {
       this.nmi();
-      await sleep(DIAGNOSIS_MS);
+      await delay(DIAGNOSIS_MS);
     }
     if (this.vm.state !== 'running') return;
     const what = answers ? 'agent silent' : said() === '' ? 'no answer to SysRq and NMI' : 'no answer to SysRq';
