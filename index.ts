@@ -9,6 +9,9 @@ export { defineVm } from './vmm/config/define-vm.ts';
 export type { DeviceConfig, FdRef, HostFds, IommuMode, Size, VmConfig } from './vmm/config/model.ts';
 export { type CreateVmOptions, createVm } from './vmm/control/create-vm.ts';
 export type {
+  AttachedDevice,
+  DetachedDevice,
+  DetachOptions,
   ExitCounters,
   IommuReport,
   SerialConsole,

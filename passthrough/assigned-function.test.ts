@@ -196,15 +196,16 @@ test('closing quiets and resets the device and leaves nothing behind', () => {
   machine.command(MEMORY_AND_MASTER);
   machine.fn.writeConfig(machine.capability(0x11) + 2, 2, 0x8000);
   machine.armMsix(0, 0x30, machine.barAddress(3));
+  const { fn } = machine;
   machine.session.close();
   machine.session.close();
-  expect(machine.fn.report().resets.at(-1)).toMatchObject({ when: 'release', ok: true });
+  expect(fn.report().resets.at(-1)).toMatchObject({ when: 'release', ok: true });
   expect(machine.device.config.isBusMaster).toBe(false);
   expect(machine.device.isOpen).toBe(false);
   const left = machine.kernel.openFds().map(({ label }) => label);
   expect(left.filter((label) => /vfio-(group|cont)|eventfd/.test(label))).toEqual([]);
   expect(machine.kernel.liveMappings().filter(({ label }) => label.includes('vfio'))).toEqual([]);
-  expect(machine.fn.window.inUse).toBe(false);
+  expect(fn.window.inUse).toBe(false);
 });
 
 // Enforces G68, P46.

@@ -3,7 +3,7 @@
  * this class brings slots, traps, interrupts and the hardware's COMMAND and power state in line with them, in an order
  * in which the guest never reaches memory that the kernel has revoked.
  */
-import type { Native } from '../native/types.ts';
+import type { HostBdf, Native } from '../native/types.ts';
 import { VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../native/vfio-abi.ts';
 import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
 import type { MsixRelocation, PciIds, ResetMethod, WcModes } from '../vmm/config/model.ts';
@@ -23,6 +23,7 @@ import { Mapping } from './bars/mapping.ts';
 import { PageCounts } from './bars/page-counts.ts';
 import { PeerMap } from './bars/peer-map.ts';
 import type { WcFacts } from './bars/write-combining.ts';
+import type { GuestPlace } from './config-space/express-topology.ts';
 import { checkGrants } from './config-space/grant-danger.ts';
 import { type ConfigGrant, checkForm, throwIssues } from './config-space/grants.ts';
 import { GuestRegisters } from './config-space/guest-registers.ts';
@@ -42,6 +43,8 @@ export interface AssignedFunctionOptions {
   readonly resources: readonly HostResource[];
   readonly device: VfioDevice;
   readonly window: ConfigWindow;
+  /** Where the guest has it. Default: `root-bus`. */
+  readonly place?: GuestPlace;
   readonly resetter: Resetter;
   /** Default: `auto` for every BAR. */
   readonly wc?: WcModes;
@@ -66,6 +69,9 @@ export interface AssignedFunctionOptions {
   readonly warn: (message: string) => void;
 }
 
+/** Of the resets that were done, the first and so many of the last are told. */
+const MAX_RESETS_KEPT = 128;
+
 type ResetOccasion = FunctionReport['resets'][number]['when'];
 
 /** What exists from power-on to power-off. */
@@ -73,10 +79,15 @@ interface PoweredState {
   readonly services: PciServices;
   readonly mapping: Mapping;
   readonly interrupts: Interrupts;
+  /** Bytes of the bus's memory for the MSI-X table. */
+  readonly sharedTable: Uint8Array | undefined;
   joined: boolean;
 }
 
 export class AssignedFunction implements PciFunction {
+  readonly bdf: HostBdf;
+  /** What its functions of the host share: domain, bus and device number. A virtual function is a device of its own. */
+  readonly hostSlot: string;
   readonly label: string;
   readonly window: ConfigWindow;
   readonly bars: readonly BarRequest[];
@@ -102,6 +113,8 @@ export class AssignedFunction implements PciFunction {
     this.#options = options;
     this.#device = device;
     this.window = window;
+    this.bdf = host.bdf;
+    this.hostSlot = host.physicalFunction ? host.bdf : host.bdf.slice(0, -2);
     this.label = `${host.bdf} ${hexId(host.vendor)}:${hexId(host.device)}`;
     const hardware = device.snapshotConfig();
     const warnOnce = (message: string): void => this.#warnOnce(message);
@@ -141,6 +154,7 @@ export class AssignedFunction implements PciFunction {
         msix: this.#barSet.msix?.guest,
         canReset: options.resetter.canResetAlone(device),
         isPending: (vector) => this.#isPending(vector),
+        ...(options.place ? { place: options.place } : {}),
       },
       {
         decodeChanged: () => this.#sync(),
@@ -198,15 +212,18 @@ export class AssignedFunction implements PciFunction {
   }
 
   powerOn(services: PciServices): void {
-    this.#reset(this.#booted ? 'reboot' : 'boot');
+    this.#reset(!this.#booted ? 'boot' : services.isReset ? 'guest' : 'reboot');
     this.#booted = true;
     this.#options.resetter.used(this.#device);
     this.#registers.reset(false);
+    this.#registers.setSlot(services);
     for (const [index, address] of this.#placed) this.#registers.placeBar(index, address);
     this.#registers.space.set(HEADER.INTERRUPT_LINE, 1, services.intxGsi & 0xff);
-    this.#tableIsShared = this.#shareTable(services);
+    const sharedTable = this.#shareTable(services);
+    this.#tableIsShared = sharedTable !== undefined;
     this.#pageCounts.start();
     this.#state = {
+      sharedTable,
       services,
       mapping: new Mapping(this.#barSet.maps, services, (piece) => this.#trapOf(piece), this.#pageCounts, this.#peers),
       interrupts: new Interrupts(this.#options.native, this.#device, services),
@@ -228,8 +245,21 @@ export class AssignedFunction implements PciFunction {
     this.#registers.reset(false);
     this.#hardware.quiet();
     this.#state = undefined;
+    if (state.sharedTable) {
+      this.#registers.msix?.useTable(new Uint8Array(state.sharedTable.length));
+      state.services.memoryTraps.releaseShared(state.sharedTable);
+    }
     if (state.joined) this.#options.leaveVm(state.services);
     if (freed) this.#options.addressesFreed?.();
+  }
+
+  windowsChanged(): void {
+    this.#sync();
+  }
+
+  /** Resets the device under its guest, whose driver has to notice: BARs keep their addresses, all else is as after power-on. */
+  resetForError(): void {
+    this.#functionReset('error');
   }
 
   /**
@@ -324,19 +354,20 @@ export class AssignedFunction implements PciFunction {
     return decodeBars(bars, { ...decode, powered, memoryWindows, portWindow });
   }
 
-  /** Lets vCPU threads read the MSI-X table from the bus's memory. False when that has no room: then reads are calls. */
-  #shareTable(services: PciServices): boolean {
+  /** Lets vCPU threads read the MSI-X table from the bus's memory. Undefined when that has no room: then reads are calls. */
+  #shareTable(services: PciServices): Uint8Array | undefined {
     const { msix } = this.#registers;
-    if (!msix) return false;
+    if (!msix) return undefined;
     // As long as the hardware's table, which is what is trapped, even where VFIO has fewer vectors.
-    const bytes = this.#barSet.msix!.guest.table.sizeBytes;
+    const sizeBytes = this.#barSet.msix!.guest.table.sizeBytes;
     try {
-      msix.useTable(services.memoryTraps.allocateShared(bytes));
-      return true;
+      const bytes = services.memoryTraps.allocateShared(sizeBytes);
+      msix.useTable(bytes);
+      return bytes;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      msix.useTable(new Uint8Array(bytes));
-      return false;
+      msix.useTable(new Uint8Array(sizeBytes));
+      return undefined;
     }
   }
 
@@ -387,13 +418,13 @@ export class AssignedFunction implements PciFunction {
   }
 
   /** The guest's own reset of the function: everything it reached goes first, BARs keep their addresses. */
-  #functionReset(): void {
+  #functionReset(when: ResetOccasion = 'guest'): void {
     const state = this.#state;
     if (!state) return;
     const freed = state.mapping.apply([]);
     state.interrupts.apply({ mode: 'none' });
     this.#registers.reset(true);
-    this.#reset('guest');
+    this.#reset(when);
     this.#sync();
     this.#syncInterrupts();
     if (freed) this.#options.addressesFreed?.();
@@ -411,6 +442,8 @@ export class AssignedFunction implements PciFunction {
     this.#hardware.stopDma();
     const result = this.#options.resetter.reset(this.#device);
     this.#resets.push({ when, ...result });
+    // A guest may reset for ever.
+    if (this.#resets.length > MAX_RESETS_KEPT) this.#resets.splice(1, 1);
     if (!result.ok) {
       const faults = result.faults ? `: ${result.faults.join('; ')}` : '';
       this.#options.warn(`${this.label}: reset for ${when}: ${result.method}${faults}`);

@@ -2,6 +2,7 @@
 import type { HostFiles } from '../native/types.ts';
 import { CausewayError } from '../vmm/base/errors.ts';
 import type { MsixRelocation, PciIds, ResetMethod, RomConfig, WcModes } from '../vmm/config/model.ts';
+import type { GuestPlace } from './config-space/express-topology.ts';
 import { type ConfigGrant, parseGrants } from './config-space/grants.ts';
 import { grantsFor, readPermitFile } from './config-space/permit-file.ts';
 import { effectiveUser } from './host/process.ts';
@@ -32,6 +33,8 @@ export interface DeviceRequest {
   readonly p2p?: boolean;
   /** What the guest sees in place of the device's own. */
   readonly ids?: PciIds;
+  /** Where the guest has it. Default: `root-bus`. */
+  readonly place?: GuestPlace;
 }
 
 /**

@@ -1,10 +1,10 @@
 /** Device assignment: hands host PCI functions to a machine through VFIO. */
-import type { CpuidEntry, Fd, HostBdf, Native } from '../native/types.ts';
+import type { CpuidEntry, Fd, Native } from '../native/types.ts';
 import { CausewayError } from '../vmm/base/errors.ts';
 import type { Range } from '../vmm/base/ranges.ts';
 import type { RamWindow } from '../vmm/memory/guest-memory.ts';
 import type { ConfigStore, ConfigWindow } from '../vmm/pci/config-window.ts';
-import type { PciServices } from '../vmm/pci/function.ts';
+import type { PciFunction, PciServices } from '../vmm/pci/function.ts';
 import { AssignedFunction } from './assigned-function.ts';
 import { readWcFacts } from './bars/write-combining.ts';
 import type { ConfigGrant } from './config-space/grants.ts';
@@ -52,6 +52,16 @@ export interface PassthroughSession {
   readonly functions: readonly AssignedFunction[];
   /** Addresses that DMA of the devices can reach; undefined when the kernel does not tell, or there are no devices. */
   readonly dmaRanges: readonly Range[] | undefined;
+  /**
+   * Opens more devices, also while the guest runs: RAM is mapped for them.
+   * @throws CausewayError, with everything of them undone
+   */
+  attach(requests: readonly DeviceRequest[]): readonly AssignedFunction[];
+  /**
+   * Resets devices and gives them back, and their groups with the last device of each. No vCPU may be on its way to them.
+   * @throws AggregateError with everything that failed, after all of it was tried
+   */
+  detach(functions: readonly PciFunction[]): void;
   /** What the devices' DMA goes through; undefined without devices. */
   readonly iommu: BackendChoice | undefined;
   /**
@@ -73,21 +83,9 @@ export interface PassthroughSession {
  * @throws CausewayError, with everything undone
  */
 export function openDevices(options: AssignOptions): PassthroughSession {
-  const { native, devices, ram } = options;
-  const ramBytes = ram.reduce((sum, window) => sum + window.sizeBytes, 0);
-  throwAll(checkDevices(native, devices, ramBytes, options.iommu ? { iommu: options.iommu } : {}));
   const session = new Session(options);
-  try {
-    session.open(devices.map((device) => ({ ...device, bdf: normaliseBdf(device.bdf) })));
-    return session;
-  } catch (error) {
-    try {
-      session.close();
-    } catch (undo) {
-      options.warn(`while giving devices back: ${String(undo)}`);
-    }
-    throw error;
-  }
+  session.attach(options.devices);
+  return session;
 }
 
 /** A device with everything that was asked for it. */
@@ -98,76 +96,129 @@ interface RequestedDevice extends GroupedDevice {
   readonly romFile: Uint8Array | undefined;
 }
 
+/** What is held of a device; complete once `fn` is there. */
+interface HeldDevice {
+  readonly requested: RequestedDevice;
+  readonly device: VfioDevice;
+  window?: ConfigWindow;
+  fn?: AssignedFunction;
+  unwatch?: () => void;
+  /** Takes back what was changed on the host beside VFIO. */
+  restoreReset?: () => void;
+}
+
+/** What devices go through, from the first that comes to the last that leaves. */
+interface OpenBackend {
+  readonly backend: DmaBackend;
+  readonly choice: BackendChoice;
+  readonly resetter: Resetter;
+}
+
 class Session implements PassthroughSession {
-  readonly functions: AssignedFunction[] = [];
   readonly #options: AssignOptions;
-  readonly #devices: VfioDevice[] = [];
-  readonly #windows: ConfigWindow[] = [];
-  readonly #unwatch: (() => void)[] = [];
-  /** What was changed on the host beside VFIO. */
-  readonly #undo: (() => void)[] = [];
-  readonly #assigned = new Map<HostBdf, { readonly host: HostDevice; readonly fn: AssignedFunction }>();
+  #held: readonly HeldDevice[] = [];
   /** How many powered functions each KVM-known file stands for: KVM takes a group once. */
   readonly #kvmFiles = new Map<Fd, number>();
-  #backend: DmaBackend | undefined;
-  #choice: BackendChoice | undefined;
+  #open: OpenBackend | undefined;
+  #lastChoice: BackendChoice | undefined;
 
   constructor(options: AssignOptions) {
     this.#options = options;
   }
 
-  open(requests: readonly (DeviceRequest & { readonly bdf: HostBdf })[]): void {
-    const { native, ram, warn } = this.#options;
-    if (requests.length === 0) return;
-    const grouped = requests.map((request): RequestedDevice => {
-      const host = readDevice(native, request.bdf)!;
-      return {
-        bdf: request.bdf,
-        group: host.iommuGroup!,
-        ...(request.vfToken === undefined ? {} : { vfToken: request.vfToken }),
-        ...(request.deviceFd === undefined ? {} : { deviceFd: request.deviceFd as Fd }),
-        ...(request.groupFd === undefined ? {} : { groupFd: request.groupFd as Fd }),
-        host,
-        request,
-        grants: grantsOf(native, request, host),
-        romFile: readRomFile(native, request.rom, request.bdf),
-      };
-    });
-    const { backend, choice } = openBackend(native, grouped, this.#options.iommu ?? AUTO, warn);
-    this.#backend = backend;
-    this.#choice = choice;
-    raiseMemlock(
-      native,
-      ram.reduce((sum, window) => sum + window.sizeBytes, 0),
-      backend.kind,
-    );
-    // Before any device is open: none can be a bus master before all RAM is mapped.
-    this.#backend.mapRam(ram);
-    for (const { host, request } of grouped) {
-      this.#undo.push(chooseResetMethod(native, host, request.reset));
+  get functions(): readonly AssignedFunction[] {
+    return this.#held.flatMap(({ fn }) => fn ?? []);
+  }
+
+  attach(requests: readonly DeviceRequest[]): readonly AssignedFunction[] {
+    const { native, ram, warn, iommu } = this.#options;
+    if (requests.length === 0) return [];
+    const ramBytes = ram.reduce((sum, window) => sum + window.sizeBytes, 0);
+    throwAll(checkDevices(native, requests, ramBytes, iommu ? { iommu } : {}));
+    const grouped = requests.map((request) => this.#requested(request));
+    const before = this.#held;
+    const taken = before.find(({ requested }) => grouped.some(({ bdf }) => bdf === requested.bdf));
+    if (taken) {
+      const { bdf } = taken.requested;
+      throw new CausewayError('DEVICE_BUSY', `${bdf} is assigned to this VM already`, { bdf });
     }
-    const resetter = new Resetter(native, this.#backend.groups);
-    for (const device of grouped) this.#openDevice(device, this.#backend, resetter);
+    try {
+      const { backend, resetter } = this.#join(grouped, ramBytes);
+      for (const device of grouped) this.#openDevice(device, backend, resetter);
+    } catch (error) {
+      const begun = this.#held.filter((held) => !before.includes(held));
+      const errors = this.#release(begun, grouped);
+      if (errors.length > 0) warn(`while giving devices back: ${errors.join('; ')}`);
+      throw error;
+    }
+    return this.functions.slice(before.length);
+  }
+
+  detach(functions: readonly PciFunction[]): void {
+    const leaving = this.#held.filter(({ fn }) => fn && functions.includes(fn));
+    const joined = leaving.map(({ requested }) => requested);
+    throwCollected(this.#release(leaving, joined));
   }
 
   get dmaRanges(): readonly Range[] | undefined {
-    return this.#backend?.dma.info().ranges;
+    return this.#open?.backend.dma.info().ranges;
   }
 
   get iommu(): BackendChoice | undefined {
-    return this.#choice;
+    return this.#lastChoice;
   }
 
   permitConfig(request: DeviceRequest): readonly ConfigGrant[] {
     const bdf = normaliseBdf(request.bdf);
-    const assigned = this.#assigned.get(bdf);
-    if (!assigned) throw new CausewayError('DEVICE_NOT_FOUND', `${bdf} is not assigned to this VM`, { bdf });
-    const grants = grantsOf(this.#options.native, request, assigned.host);
-    assigned.fn.setGrants(grants, { force: request.configPermitForce ?? false });
-    return assigned.fn.grants;
+    const { requested, fn } = this.#held.find((held) => held.requested.bdf === bdf) ?? {};
+    if (!requested || !fn) throw new CausewayError('DEVICE_NOT_FOUND', `${bdf} is not assigned to this VM`, { bdf });
+    fn.setGrants(grantsOf(this.#options.native, request, requested.host), {
+      force: request.configPermitForce ?? false,
+    });
+    return fn.grants;
   }
 
   close(): void {
+    throwCollected(this.#release(this.#held, []));
+  }
+
+  #requested(request: DeviceRequest): RequestedDevice {
+    const { native } = this.#options;
+    const bdf = normaliseBdf(request.bdf);
+    const host = readDevice(native, bdf)!;
+    return {
+      bdf,
+      group: host.iommuGroup!,
+      ...(request.vfToken === undefined ? {} : { vfToken: request.vfToken }),
+      ...(request.deviceFd === undefined ? {} : { deviceFd: request.deviceFd as Fd }),
+      ...(request.groupFd === undefined ? {} : { groupFd: request.groupFd as Fd }),
+      host,
+      request,
+      grants: grantsOf(native, request, host),
+      romFile: readRomFile(native, request.rom, bdf),
+    };
+  }
+
+  /** DMA is set up before any device is open: none can be a bus master before all RAM is mapped. */
+  #join(devices: readonly RequestedDevice[], ramBytes: number): OpenBackend {
+    const { native, ram, warn, iommu } = this.#options;
+    if (this.#open) {
+      for (const device of devices) this.#open.backend.join(device);
+      return this.#open;
+    }
+    const { backend, choice } = openBackend(native, devices, iommu ?? AUTO, warn);
+    this.#open = { backend, choice, resetter: new Resetter(native, backend.groups) };
+    this.#lastChoice = choice;
+    raiseMemlock(native, ramBytes, backend.kind);
+    backend.mapRam(ram);
+    return this.#open;
+  }
+
+  /**
+   * Every step is tried; returns what went wrong. All functions are off before the first is reset, and reset before the
+   * first is closed: a hot reset needs all of them.
+   */
+  #release(leaving: readonly HeldDevice[], joined: readonly GroupedDevice[]): unknown[] {
     const errors: unknown[] = [];
     const attempt = (step: () => void): void => {
       try {
@@ -176,24 +227,32 @@ class Session implements PassthroughSession {
         errors.push(error);
       }
     };
-    for (const unwatch of this.#unwatch.splice(0)) attempt(unwatch);
-    for (const fn of this.functions) attempt(() => fn.release());
-    for (const device of this.#devices.splice(0)) attempt(() => device.close());
-    for (const undo of this.#undo.splice(0)) attempt(undo);
-    for (const window of this.#windows.splice(0)) window.inUse = false;
-    errors.push(...(this.#backend?.close() ?? []));
-    this.#backend = undefined;
-    if (errors.length > 0)
-      throw new AggregateError(errors, `devices were not given back in order: ${errors.join('; ')}`);
+    for (const { unwatch } of leaving) if (unwatch) attempt(unwatch);
+    for (const { fn } of leaving) if (fn) attempt(() => fn.powerOff());
+    for (const { fn } of leaving) if (fn) attempt(() => fn.release());
+    for (const { device } of leaving) attempt(() => device.close());
+    for (const { restoreReset } of leaving) if (restoreReset) attempt(restoreReset);
+    for (const { window } of leaving) if (window) window.inUse = false;
+    this.#held = this.#held.filter((held) => !leaving.includes(held));
+    const remaining = this.#held.map(({ requested }) => requested);
+    // With its last group a container loses its mappings (vfio_iommu_type1.c), so the next device begins anew.
+    if (remaining.length > 0) for (const device of joined) attempt(() => this.#open?.backend.leave(device, remaining));
+    else {
+      errors.push(...(this.#open?.backend.close() ?? []));
+      this.#open = undefined;
+    }
+    return errors;
   }
 
   #openDevice(grouped: RequestedDevice, backend: DmaBackend, resetter: Resetter): void {
     const { native, store, warn, onEvent } = this.#options;
     const { host, request, grants, romFile } = grouped;
-    const device = backend.openDevice(grouped);
-    this.#devices.push(device);
+    const held: HeldDevice = { requested: grouped, device: backend.openDevice(grouped) };
+    this.#held = [...this.#held, held];
+    held.restoreReset = chooseResetMethod(native, host, request.reset);
+    const { device } = held;
     const window = store.allocate();
-    this.#windows.push(window);
+    held.window = window;
     const file = backend.kvmFile(grouped);
     const rom = loadRom(request.rom, romFile, { ...host, ...request.ids }, { files: native, device, facts: host });
     for (const fault of rom?.report.faults ?? []) warn(`${grouped.bdf}: rom ${rom!.report.source}: ${fault}`);
@@ -204,6 +263,7 @@ class Session implements PassthroughSession {
       device,
       window,
       resetter,
+      ...(request.place ? { place: request.place } : {}),
       ...(request.wc ? { wc: request.wc } : {}),
       rom,
       msixRelocation: request.msixRelocation,
@@ -212,35 +272,38 @@ class Session implements PassthroughSession {
       nowMs: this.#options.nowMs,
       ...(request.ids ? { ids: request.ids } : {}),
       wcFacts: readWcFacts(native, this.#options.guestCpuid),
-      joinVm: (services) => this.#join(services, file),
-      leaveVm: (services) => this.#leave(services, file),
+      joinVm: (services) => this.#joinVm(services, file),
+      leaveVm: (services) => this.#leaveVm(services, file),
       addressesFreed: () => {
         for (const other of this.functions) if (other !== fn) other.retryBlocked();
       },
       warn,
     });
-    this.functions.push(fn);
-    this.#assigned.set(grouped.bdf, { host, fn });
+    held.fn = fn;
     fn.checkWriteCombining();
     fn.setGrants(grants, { force: request.configPermitForce ?? false });
     if (onEvent) {
-      this.#unwatch.push(
-        watchDevice(native, device, (what) => onEvent({ type: 'device', label: fn.label, what }), warn),
-      );
+      const { bdf, label } = fn;
+      held.unwatch = watchDevice(native, device, (what) => onEvent({ type: 'device', bdf, label, what }), warn);
     }
   }
 
-  #join(services: PciServices, file: Fd): void {
+  #joinVm(services: PciServices, file: Fd): void {
     const users = this.#kvmFiles.get(file) ?? 0;
     if (users === 0) services.addVfioFile(file);
     this.#kvmFiles.set(file, users + 1);
   }
 
-  #leave(services: PciServices, file: Fd): void {
+  #leaveVm(services: PciServices, file: Fd): void {
     const users = (this.#kvmFiles.get(file) ?? 1) - 1;
     this.#kvmFiles.set(file, users);
     if (users === 0) services.deleteVfioFile(file);
   }
+}
+
+/** @throws AggregateError when anything was collected */
+function throwCollected(errors: readonly unknown[]): void {
+  if (errors.length > 0) throw new AggregateError(errors, `devices were not given back in order: ${errors.join('; ')}`);
 }
 
 /** One error as it is, several as one that lists them all. */

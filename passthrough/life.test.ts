@@ -129,9 +129,9 @@ test('KVM lets go of the group before the device is closed: it really closes, an
   const machine = new TestMachine([e1000e()]);
   used(machine);
   machine.kernel.journalBook.clear();
+  const device = machine.fn.window.fd;
   machine.session.close();
   const order = machine.kernel.journal.map(({ call, args }) => `${call} ${call === 'close' ? args[0] : ''}`.trim());
-  const device = machine.fn.window.fd;
   expect(order.indexOf('kvmVfioDeleteFile')).toBeGreaterThanOrEqual(0);
   expect(order.indexOf('kvmVfioDeleteFile')).toBeLessThan(order.indexOf(`close ${device}`));
   expect(machine.device.isOpen).toBe(false);

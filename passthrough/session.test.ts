@@ -161,10 +161,11 @@ describe('resets', () => {
 test('close reports every failure and still gives everything back', () => {
   const machine = new TestMachine([e1000e()]);
   machine.boot();
+  const { fn } = machine;
   machine.kernel.failNext('vfioUnmapDma', 'EINVAL');
   machine.kernel.failNext('kvmVfioDeleteFile', 'ENOENT');
   expect(() => machine.session.close()).toThrow(/kvmVfioDeleteFile: ENOENT.*vfioUnmapDma: EINVAL/);
-  expect(machine.fn.report().resets.at(-1)).toMatchObject({ when: 'release', ok: true });
+  expect(fn.report().resets.at(-1)).toMatchObject({ when: 'release', ok: true });
   expect(machine.kernel.liveMappings().filter(({ label }) => label.includes('vfio'))).toEqual([]);
   expect(machine.kernel.openFds().filter(({ label }) => label.startsWith('vfio-'))).toEqual([]);
 });

@@ -60,10 +60,11 @@ async function poweredOn(functionCount: number) {
     isFresh: true,
     cpus: 2,
     store,
-    functions,
+    slots: functions.map((fn) => ({ port: undefined, functions: [{ fn, number: 0 }] })),
     serial: new Serial({ onOutput: () => {} }),
     channel: undefined,
     mailboxes: [new Mailbox(), new Mailbox()],
+    onTurnedOff: (port) => expect.unreachable(port),
     warn: (message) => expect.unreachable(message),
   });
   image.close();

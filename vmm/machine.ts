@@ -21,16 +21,14 @@ import { PostCode } from './devices/post-code.ts';
 import { Power } from './devices/power.ts';
 import { Rtc } from './devices/rtc.ts';
 import type { Serial } from './devices/serial.ts';
-import { FIRST_FREE_PIN, IOAPIC_PINS, IrqRouter } from './irq/irq-router.ts';
+import { IrqRouter } from './irq/irq-router.ts';
 import type { KvmHost } from './kvm.ts';
 import type { GuestMemory } from './memory/guest-memory.ts';
 import { KVM_IDENTITY_MAP_BASE, KVM_TSS_BASE, LAPIC_BASE, type MemoryLayout } from './memory/layout.ts';
 import { SlotTable } from './memory/memory-slots.ts';
-import { PORT_WINDOW, placeBars } from './pci/bar-placement.ts';
 import type { ConfigStore } from './pci/config-window.ts';
-import type { PciFunction } from './pci/function.ts';
-import { HostBridge } from './pci/host-bridge.ts';
-import { PciBus } from './pci/pci-bus.ts';
+import { RootComplex } from './pci/root-complex.ts';
+import type { SlotPlan } from './pci/topology.ts';
 
 const EFAULT = 14;
 /** Delivery mode 100b in the data of an MSI (SDM vol. 3, 11.11.2). */
@@ -56,14 +54,16 @@ export interface MachineOptions {
   readonly isFresh: boolean;
   readonly cpus: number;
   readonly store: ConfigStore;
-  /** Assigned functions, in the order of their guest addresses. */
-  readonly functions: readonly PciFunction[];
+  /** Assigned functions and root ports, in the order of their device numbers on the root bus. */
+  readonly slots: readonly SlotPlan[];
   /** The console outlives power cycles. */
   readonly serial: Serial;
   /** The second serial port, where one was asked for; outlives power cycles, too. */
   readonly channel: Serial | undefined;
   /** One a vCPU; keep their counters over power cycles. */
   readonly mailboxes: readonly Mailbox[];
+  /** The guest turned the power of a root port's slot off and is done with what is in it. */
+  onTurnedOff(port: string): void;
   warn(message: string): void;
 }
 
@@ -87,6 +87,9 @@ export class Machine {
   readonly #slots: SlotTable;
   readonly #irq: IrqRouter;
   #power: Power | undefined;
+  #pci: RootComplex | undefined;
+  /** Reasons why no vCPU may run. */
+  #pauses = 0;
   #end: (end: MachineEnd) => void = () => {};
   #over = false;
 
@@ -109,7 +112,7 @@ export class Machine {
       machine.#addMemory();
       machine.#addChips();
       machine.#addDevices();
-      const intx = machine.#addFunctions();
+      const { intx } = machine.#addFunctions();
       machine.#boot(intx);
       return machine;
     } catch (error) {
@@ -149,16 +152,9 @@ export class Machine {
     for (const port of this.#serialPorts) this.#undo.defer(() => port.detach());
   }
 
-  /** Plugs the functions in, powers them on, places their BARs. Returns the INTx wiring for ACPI. */
-  #addFunctions(): { device: number; gsi: number }[] {
-    const { native, functions, layout, store, warn } = this.#options;
-    const pci = new PciBus(this.#bus);
-    pci.attach(this.#mmio, this.#ports, layout.ecam);
-    const bridge = new HostBridge(store.allocate());
-    this.#undo.defer(() => {
-      bridge.window.inUse = false;
-    });
-    pci.plug(bridge);
+  /** Plugs the functions in, powers them on, places their BARs. */
+  #addFunctions(): RootComplex {
+    const { native, layout, store, slots, warn, onTurnedOff } = this.#options;
     let vfio: Fd | undefined;
     const vfioDevice = () => {
       vfio ??= native.vmCreateDevice(this.#vm, 'vfio');
@@ -167,35 +163,31 @@ export class Machine {
     this.#undo.defer(() => {
       if (vfio !== undefined) native.close(vfio);
     });
-    const wiring = functions.map((fn) => {
-      const address = pci.plug(fn);
-      // Each function has a pin of its own while there are enough; sharing a level line works, but costs spurious unmasks.
-      const gsi = FIRST_FREE_PIN + ((address.device - 1) % (IOAPIC_PINS - FIRST_FREE_PIN));
-      this.#undo.defer(() => fn.powerOff());
-      fn.powerOn({
-        address,
+    const pci = new RootComplex({
+      bus: this.#bus,
+      layout,
+      store,
+      services: {
         slots: this.#slots,
         memoryTraps: this.#mmio,
         portTraps: this.#ports,
         irq: this.#irq,
-        intxGsi: gsi as Gsi,
-        memoryWindows: [layout.mmio32, layout.mmio64],
-        portWindow: PORT_WINDOW,
         addVfioFile: (file) => native.kvmVfioAddFile(vfioDevice(), file),
         deleteVfioFile: (file) => {
           if (vfio !== undefined) native.kvmVfioDeleteFile(vfio, file);
         },
-        warn: (message) => warn(`${fn.label}: ${message}`),
-      });
-      return { device: address.device, gsi };
+      },
+      slots,
+      onTurnedOff,
+      warn,
     });
-    for (const { function: fn, bar, address } of placeBars(functions, { ...layout, ports: PORT_WINDOW })) {
-      fn.placeBar(bar.index, address);
-    }
-    return wiring;
+    this.#undo.defer(() => pci.powerOff());
+    pci.powerOn();
+    this.#pci = pci;
+    return pci;
   }
 
-  #boot(intx: { device: number; gsi: number }[]): void {
+  #boot(intx: RootComplex['intx']): void {
     const { native, kvm, memory, layout, image, initrd, cmdline, cpus, mailboxes, isFresh } = this.#options;
     const acpi = buildAcpi({ cpus, layout, intx, serialPorts: this.#serialPorts.length });
     for (const { gpa, bytes } of acpi.tables) memory.write(gpa, bytes);
@@ -234,8 +226,21 @@ export class Machine {
     }
   }
 
-  /** Resolves when no vCPU runs. */
+  /** The power cycle has ended, or is about to: nothing new is begun with it. */
+  get isOver(): boolean {
+    return this.#over;
+  }
+
+  /** The PCI hierarchy, from power-on to power-off. */
+  get pci(): RootComplex {
+    return this.#pci!;
+  }
+
+  /** Resolves when no vCPU runs. Each call needs a {@link resume} of its own. */
   async pause(): Promise<void> {
+    this.#pauses++;
+    // A thread that was told to end must not hear anything else.
+    if (this.#over) return void (await Promise.all(this.#vcpus.map((vcpu) => vcpu.ended())));
     for (const vcpu of this.#vcpus) vcpu.requestPause();
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.paused()));
     // What the guest wrote before it was paused has then been seen, too.
@@ -244,7 +249,7 @@ export class Machine {
   }
 
   resume(): void {
-    if (this.#over) return;
+    if (--this.#pauses > 0 || this.#over) return;
     for (const vcpu of this.#vcpus) vcpu.resume();
   }
 
@@ -308,7 +313,7 @@ export class Machine {
 
   /** A BAR that was taken away (reset, power state, host) makes KVM_RUN fail; KVM does not say which. */
   #trapRevoked(): boolean {
-    return this.#options.functions.filter((fn) => fn.trapAfterRevocation?.()).length > 0;
+    return this.pci.functions.filter((fn) => fn.trapAfterRevocation?.()).length > 0;
   }
 }
 

@@ -6,3 +6,7 @@ export const TRAFFIC_ENDS = 'TRAFFIC-ENDS';
 
 /** The guest has its lease and has pinged. */
 export const GUEST_READY = 'GUEST-READY';
+
+/** A card was plugged in and does its work, or has left again; a number follows. */
+export const CARD_WORKS = 'CARD-WORKS';
+export const CARD_GONE = 'CARD-GONE';

@@ -11,6 +11,7 @@ import type { ConfigWindow } from '../../vmm/pci/config-window.ts';
 import { type BarRequest, ROM_BAR } from '../../vmm/pci/function.ts';
 import { Msi, msiControl } from '../../vmm/pci/msi.ts';
 import { Msix, type MsixLayout } from '../../vmm/pci/msix.ts';
+import { type GuestPlace, placeBehindPort } from './express-topology.ts';
 import type { ConfigGrant } from './grants.ts';
 import { buildImage, type GuestImage } from './image.ts';
 import { type ConfigMasks, installMasks, masksOf, withGrants } from './masks.ts';
@@ -27,6 +28,9 @@ import {
   VPD,
   VPD_WRITE,
 } from './permission-table.ts';
+
+/** Bit of the header type. */
+const MULTI_FUNCTION = 0x80;
 
 /** What a guest's write leads to. Called after the registers took the value. */
 export interface RegisterEvents {
@@ -59,6 +63,8 @@ export interface RegisterOptions {
   readonly isPending: (vector: number) => boolean;
   /** Shown in place of the hardware's. */
   readonly ids?: PciIds;
+  /** Default: `root-bus`. */
+  readonly place?: GuestPlace;
 }
 
 /** Where each identifier stands in the header. */
@@ -96,6 +102,8 @@ export class GuestRegisters {
       msix: msix !== undefined,
     });
     this.#showIds();
+    const express = this.#capability(CAP.PCIE);
+    if (express && options.place === 'port') placeBehindPort(this.space, hardware, express);
     this.#pm = this.#capability(CAP.PM);
     const msi = this.#capability(CAP.MSI);
     if (msi) {
@@ -148,6 +156,16 @@ export class GuestRegisters {
     this.msix?.reset();
     if (!keepBars) this.bars.reset();
     this.#showBars();
+  }
+
+  /** What the guest's slot decides: INTA to INTD as 1 to 4, where the function has a line at all, and the multi-function bit. */
+  setSlot({ intxPin, isMultiFunction }: { readonly intxPin: number; readonly isMultiFunction: boolean }): void {
+    const pin = this.#powerOnImage[HEADER.INTERRUPT_PIN] === 0 ? 0 : intxPin;
+    const type = this.#powerOnImage[HEADER.HEADER_TYPE]! & ~MULTI_FUNCTION;
+    for (const image of [this.#powerOnImage, this.space.window.image]) {
+      image[HEADER.INTERRUPT_PIN] = pin;
+      image[HEADER.HEADER_TYPE] = isMultiFunction ? type | MULTI_FUNCTION : type;
+    }
   }
 
   /** Opens exactly these holes beside what the table gives, from the next access on. */

@@ -1,11 +1,12 @@
 /** What the host says about a device while it is assigned: an error was seen, or the host wants it back. */
-import type { Fd, Native } from '../../native/types.ts';
+import type { Fd, HostBdf, Native } from '../../native/types.ts';
 import { VFIO_PCI_IRQ } from '../../native/vfio-abi.ts';
 import type { VfioDevice } from '../vfio/device.ts';
 import { DeviceIrqs } from '../vfio/irqs.ts';
 
 export interface DeviceEvent {
   readonly type: 'device';
+  readonly bdf: HostBdf;
   /** The function's label. */
   readonly label: string;
   /**

@@ -74,6 +74,23 @@ export class LegacyContainer implements DmaBackend {
     this.#ram.map(windows);
   }
 
+  join(device: GroupedDevice): void {
+    if (this.#groups.has(device.group)) return;
+    try {
+      this.#join(device);
+    } catch (error) {
+      this.leave(device, []);
+      throw error;
+    }
+  }
+
+  leave({ group }: GroupedDevice, remaining: readonly GroupedDevice[]): void {
+    const fd = this.#groups.get(group);
+    if (fd === undefined || remaining.some((other) => other.group === group)) return;
+    this.#groups.delete(group);
+    this.#native.close(fd);
+  }
+
   openDevice(device: GroupedDevice): VfioDevice {
     const { bdf, vfToken } = device;
     let fd: Fd;

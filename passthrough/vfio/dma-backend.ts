@@ -24,6 +24,10 @@ export interface DmaBackend {
   readonly dma: DmaTarget;
   /** Maps guest RAM. @throws CausewayError, and nothing stays mapped */
   mapRam(windows: readonly RamWindow[]): void;
+  /** Takes in a device that comes later: what is mapped is mapped for it, too. @throws CausewayError, with nothing changed */
+  join(device: GroupedDevice): void;
+  /** Lets go of a device that is closed; `remaining` are those that stay, and there are some. */
+  leave(device: GroupedDevice, remaining: readonly GroupedDevice[]): void;
   /** @throws CausewayError */
   openDevice(device: GroupedDevice): VfioDevice;
   /** The file that KVM wants to know of for this device. Devices may share one. */

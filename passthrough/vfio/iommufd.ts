@@ -90,6 +90,23 @@ export class IommufdBackend implements DmaBackend {
     this.#ram.map(windows);
   }
 
+  join(device: GroupedDevice): void {
+    try {
+      this.#join(device);
+    } catch (error) {
+      this.leave(device);
+      throw error;
+    }
+  }
+
+  leave({ bdf }: GroupedDevice): void {
+    const file = this.#files.get(bdf);
+    if (file === undefined) return;
+    this.#files.delete(bdf);
+    // What was handed out, its device has closed.
+    if (!this.#handedOut.delete(file)) this.#native.close(file);
+  }
+
   openDevice(device: GroupedDevice): VfioDevice {
     const fd = this.kvmFile(device);
     this.#handedOut.add(fd);

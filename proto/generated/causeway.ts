@@ -2,7 +2,7 @@
 import type { EnumSchema, MessageSchema, MethodSchema, Schema } from '../schema.ts';
 
 /** One for each arm of VmEvent that may be asked for. */
-export type VmEventKind = 'VM_EVENT_KIND_UNSPECIFIED' | 'VM_EVENT_KIND_STATE' | 'VM_EVENT_KIND_REBOOT' | 'VM_EVENT_KIND_WARNING' | 'VM_EVENT_KIND_DEVICE' | 'VM_EVENT_KIND_EXIT';
+export type VmEventKind = 'VM_EVENT_KIND_UNSPECIFIED' | 'VM_EVENT_KIND_STATE' | 'VM_EVENT_KIND_REBOOT' | 'VM_EVENT_KIND_WARNING' | 'VM_EVENT_KIND_DEVICE' | 'VM_EVENT_KIND_EXIT' | 'VM_EVENT_KIND_DEVICE_ATTACHED' | 'VM_EVENT_KIND_DEVICE_DETACH_REQUESTED' | 'VM_EVENT_KIND_DEVICE_DETACHED';
 
 /** What devices are opened through. */
 export type IommuMode = 'IOMMU_MODE_UNSPECIFIED' | 'IOMMU_MODE_AUTO' | 'IOMMU_MODE_CONTAINER' | 'IOMMU_MODE_IOMMUFD';
@@ -17,10 +17,10 @@ export type BarAreaMode = 'BAR_AREA_MODE_UNSPECIFIED' | 'BAR_AREA_MODE_DIRECT' |
 
 export type InterruptMode = 'INTERRUPT_MODE_UNSPECIFIED' | 'INTERRUPT_MODE_NONE' | 'INTERRUPT_MODE_INTX' | 'INTERRUPT_MODE_MSI' | 'INTERRUPT_MODE_MSIX';
 
-export type ResetOccasion = 'RESET_OCCASION_UNSPECIFIED' | 'RESET_OCCASION_BOOT' | 'RESET_OCCASION_REBOOT' | 'RESET_OCCASION_RELEASE' | 'RESET_OCCASION_GUEST';
+export type ResetOccasion = 'RESET_OCCASION_UNSPECIFIED' | 'RESET_OCCASION_BOOT' | 'RESET_OCCASION_REBOOT' | 'RESET_OCCASION_RELEASE' | 'RESET_OCCASION_GUEST' | 'RESET_OCCASION_ERROR';
 
 /** The closed vocabulary of vmm/base/errors.ts; docs/errors.md explains each. Numbers are never used again. */
-export type ErrorCode = 'ERROR_CODE_UNSPECIFIED' | 'ERROR_CODE_USAGE' | 'ERROR_CODE_CONFIG_INVALID' | 'ERROR_CODE_KERNEL_NOT_FOUND' | 'ERROR_CODE_KERNEL_INVALID' | 'ERROR_CODE_INITRD_NOT_FOUND' | 'ERROR_CODE_INITRD_TOO_BIG' | 'ERROR_CODE_CMDLINE_TOO_LONG' | 'ERROR_CODE_MEMORY_TOO_SMALL' | 'ERROR_CODE_MEMORY_UNAVAILABLE' | 'ERROR_CODE_KVM_MISSING' | 'ERROR_CODE_KVM_PERMISSION' | 'ERROR_CODE_KVM_UNSUPPORTED' | 'ERROR_CODE_ADDON_MISSING' | 'ERROR_CODE_DEVICE_NOT_FOUND' | 'ERROR_CODE_DEVICE_NOT_ENDPOINT' | 'ERROR_CODE_DEVICE_NOT_BOUND' | 'ERROR_CODE_DEVICE_BUSY' | 'ERROR_CODE_DEVICE_UNSUPPORTED' | 'ERROR_CODE_DEVICE_LOST' | 'ERROR_CODE_DEVICE_RESET_FAILED' | 'ERROR_CODE_IOMMU_MISSING' | 'ERROR_CODE_IRQ_REMAPPING_MISSING' | 'ERROR_CODE_GROUP_NOT_VIABLE' | 'ERROR_CODE_VFIO_MISSING' | 'ERROR_CODE_VFIO_PERMISSION' | 'ERROR_CODE_VF_TOKEN_REQUIRED' | 'ERROR_CODE_MEMLOCK_TOO_LOW' | 'ERROR_CODE_DMA_MAP_FAILED' | 'ERROR_CODE_BAR_NO_SPACE' | 'ERROR_CODE_TOO_MANY_DEVICES' | 'ERROR_CODE_GUEST_CRASHED' | 'ERROR_CODE_REBOOT_LIMIT' | 'ERROR_CODE_TIMEOUT' | 'ERROR_CODE_ABORTED' | 'ERROR_CODE_STATE' | 'ERROR_CODE_INTERNAL' | 'ERROR_CODE_CONTROL_UNAVAILABLE' | 'ERROR_CODE_DEVICE_IN_USE' | 'ERROR_CODE_SRIOV_FAILED';
+export type ErrorCode = 'ERROR_CODE_UNSPECIFIED' | 'ERROR_CODE_USAGE' | 'ERROR_CODE_CONFIG_INVALID' | 'ERROR_CODE_KERNEL_NOT_FOUND' | 'ERROR_CODE_KERNEL_INVALID' | 'ERROR_CODE_INITRD_NOT_FOUND' | 'ERROR_CODE_INITRD_TOO_BIG' | 'ERROR_CODE_CMDLINE_TOO_LONG' | 'ERROR_CODE_MEMORY_TOO_SMALL' | 'ERROR_CODE_MEMORY_UNAVAILABLE' | 'ERROR_CODE_KVM_MISSING' | 'ERROR_CODE_KVM_PERMISSION' | 'ERROR_CODE_KVM_UNSUPPORTED' | 'ERROR_CODE_ADDON_MISSING' | 'ERROR_CODE_DEVICE_NOT_FOUND' | 'ERROR_CODE_DEVICE_NOT_ENDPOINT' | 'ERROR_CODE_DEVICE_NOT_BOUND' | 'ERROR_CODE_DEVICE_BUSY' | 'ERROR_CODE_DEVICE_UNSUPPORTED' | 'ERROR_CODE_DEVICE_LOST' | 'ERROR_CODE_DEVICE_RESET_FAILED' | 'ERROR_CODE_IOMMU_MISSING' | 'ERROR_CODE_IRQ_REMAPPING_MISSING' | 'ERROR_CODE_GROUP_NOT_VIABLE' | 'ERROR_CODE_VFIO_MISSING' | 'ERROR_CODE_VFIO_PERMISSION' | 'ERROR_CODE_VF_TOKEN_REQUIRED' | 'ERROR_CODE_MEMLOCK_TOO_LOW' | 'ERROR_CODE_DMA_MAP_FAILED' | 'ERROR_CODE_BAR_NO_SPACE' | 'ERROR_CODE_TOO_MANY_DEVICES' | 'ERROR_CODE_GUEST_CRASHED' | 'ERROR_CODE_REBOOT_LIMIT' | 'ERROR_CODE_TIMEOUT' | 'ERROR_CODE_ABORTED' | 'ERROR_CODE_STATE' | 'ERROR_CODE_INTERNAL' | 'ERROR_CODE_CONTROL_UNAVAILABLE' | 'ERROR_CODE_DEVICE_IN_USE' | 'ERROR_CODE_PORT_UNAVAILABLE' | 'ERROR_CODE_SRIOV_FAILED';
 
 export interface GetVmRequest {}
 
@@ -94,6 +94,33 @@ export interface ConsoleOutput {
   readonly droppedBytes: bigint;
 }
 
+export interface AttachDeviceRequest {
+  /** One device, or several functions of one host device. */
+  readonly devices: readonly DeviceConfig[];
+}
+
+export interface AttachDeviceResponse {
+  /** Host addresses, in full form. */
+  readonly bdfs: readonly string[];
+  /** Name of the root port. */
+  readonly port: string;
+}
+
+export interface DetachDeviceRequest {
+  /** Host address. Other functions of its slot in the guest leave with it. */
+  readonly bdf: string;
+  /** How long the guest may take. Default: 15 s. */
+  readonly timeoutMs?: number | undefined;
+  /** Takes the device away when the guest does not let go of it in time. */
+  readonly force: boolean;
+}
+
+export interface DetachDeviceResponse {
+  readonly bdfs: readonly string[];
+  /** "released" or "forced". */
+  readonly how: string;
+}
+
 /** Takes the place of all grants that the device had. */
 export interface ConfigPermitRequest {
   /** Host address of an assigned device. */
@@ -135,6 +162,9 @@ export interface VmEvent {
   readonly exit?: Exited | undefined;
   /** Always delivered, whatever the filter. */
   readonly dropped?: EventsDropped | undefined;
+  readonly deviceAttached?: DeviceAttached | undefined;
+  readonly deviceDetachRequested?: DeviceDetachRequested | undefined;
+  readonly deviceDetached?: DeviceDetached | undefined;
 }
 
 export interface StateChanged {
@@ -157,6 +187,29 @@ export interface DeviceEvent {
   /** The function's label, as in FunctionReport. */
   readonly label: string;
   readonly what: string;
+  /** Host address. */
+  readonly bdf: string;
+}
+
+/** The functions of one device were plugged in while the VM was there. */
+export interface DeviceAttached {
+  /** Host addresses. */
+  readonly bdfs: readonly string[];
+  readonly port: string;
+}
+
+/** The guest was asked to let go of a device. */
+export interface DeviceDetachRequested {
+  readonly bdfs: readonly string[];
+  /** "user", or "host" when its driver is being unbound there. */
+  readonly by: string;
+}
+
+/** A device was given back. */
+export interface DeviceDetached {
+  readonly bdfs: readonly string[];
+  /** "released": the guest let go of it, or was off; "forced": it was taken away. */
+  readonly how: string;
 }
 
 /** The run has ended. */
@@ -197,6 +250,8 @@ export interface VmConfig {
   readonly control?: string | undefined;
   /** A second serial port, COM2, for programs. Default: false. */
   readonly channel?: boolean | undefined;
+  /** Root ports "hotplug1" to "hotplugN" for devices that are attached later, 0 to 16. Default: 0. */
+  readonly hotplugPorts?: number | undefined;
   /** What devices are opened through. Default: AUTO. */
   readonly iommu?: IommuMode | undefined;
   /** Files that another process opened, so that the monitor need not. */
@@ -240,6 +295,10 @@ export interface DeviceConfig {
   readonly reset?: string | undefined;
   /** Let the other devices of the VM reach its BARs by DMA. Default: false. */
   readonly p2p?: boolean | undefined;
+  /** Name of the root port that the guest has it behind. Default: on the root bus. */
+  readonly port?: string | undefined;
+  /** After an uncorrectable error of the device: "report", "pause", "stop" or "reset". Default: report. */
+  readonly onError?: string | undefined;
 }
 
 /** Identifiers of a function: 16 bits each, the revision 8. What is left out is the device's own. */
@@ -528,6 +587,10 @@ export interface MessageTypes {
   AttachConsoleStart: AttachConsoleStart;
   ReadConsoleLogRequest: ReadConsoleLogRequest;
   ConsoleOutput: ConsoleOutput;
+  AttachDeviceRequest: AttachDeviceRequest;
+  AttachDeviceResponse: AttachDeviceResponse;
+  DetachDeviceRequest: DetachDeviceRequest;
+  DetachDeviceResponse: DetachDeviceResponse;
   ConfigPermitRequest: ConfigPermitRequest;
   ConfigPermitResponse: ConfigPermitResponse;
   ConfigGrant: ConfigGrant;
@@ -536,6 +599,9 @@ export interface MessageTypes {
   Rebooted: Rebooted;
   Warning: Warning;
   DeviceEvent: DeviceEvent;
+  DeviceAttached: DeviceAttached;
+  DeviceDetachRequested: DeviceDetachRequested;
+  DeviceDetached: DeviceDetached;
   Exited: Exited;
   EventsDropped: EventsDropped;
   VmConfig: VmConfig;
@@ -573,15 +639,15 @@ export interface MessageTypes {
 }
 
 const enums = {
-  VmEventKind: {"VM_EVENT_KIND_UNSPECIFIED":0,"VM_EVENT_KIND_STATE":1,"VM_EVENT_KIND_REBOOT":2,"VM_EVENT_KIND_WARNING":3,"VM_EVENT_KIND_DEVICE":4,"VM_EVENT_KIND_EXIT":5},
+  VmEventKind: {"VM_EVENT_KIND_UNSPECIFIED":0,"VM_EVENT_KIND_STATE":1,"VM_EVENT_KIND_REBOOT":2,"VM_EVENT_KIND_WARNING":3,"VM_EVENT_KIND_DEVICE":4,"VM_EVENT_KIND_EXIT":5,"VM_EVENT_KIND_DEVICE_ATTACHED":6,"VM_EVENT_KIND_DEVICE_DETACH_REQUESTED":7,"VM_EVENT_KIND_DEVICE_DETACHED":8},
   IommuMode: {"IOMMU_MODE_UNSPECIFIED":0,"IOMMU_MODE_AUTO":1,"IOMMU_MODE_CONTAINER":2,"IOMMU_MODE_IOMMUFD":3},
   WcMode: {"WC_MODE_UNSPECIFIED":0,"WC_MODE_AUTO":1,"WC_MODE_REQUIRE":2,"WC_MODE_DENY":3,"WC_MODE_HOST":4},
   VmState: {"VM_STATE_UNSPECIFIED":0,"VM_STATE_CREATED":1,"VM_STATE_RUNNING":2,"VM_STATE_PAUSED":3,"VM_STATE_STOPPING":4,"VM_STATE_STOPPED":5,"VM_STATE_CLOSED":6},
   BarKind: {"BAR_KIND_UNSPECIFIED":0,"BAR_KIND_MEMORY":1,"BAR_KIND_PORT":2},
   BarAreaMode: {"BAR_AREA_MODE_UNSPECIFIED":0,"BAR_AREA_MODE_DIRECT":1,"BAR_AREA_MODE_TRAP":2},
   InterruptMode: {"INTERRUPT_MODE_UNSPECIFIED":0,"INTERRUPT_MODE_NONE":1,"INTERRUPT_MODE_INTX":2,"INTERRUPT_MODE_MSI":3,"INTERRUPT_MODE_MSIX":4},
-  ResetOccasion: {"RESET_OCCASION_UNSPECIFIED":0,"RESET_OCCASION_BOOT":1,"RESET_OCCASION_REBOOT":2,"RESET_OCCASION_RELEASE":3,"RESET_OCCASION_GUEST":4},
-  ErrorCode: {"ERROR_CODE_UNSPECIFIED":0,"ERROR_CODE_USAGE":1,"ERROR_CODE_CONFIG_INVALID":2,"ERROR_CODE_KERNEL_NOT_FOUND":3,"ERROR_CODE_KERNEL_INVALID":4,"ERROR_CODE_INITRD_NOT_FOUND":5,"ERROR_CODE_INITRD_TOO_BIG":6,"ERROR_CODE_CMDLINE_TOO_LONG":7,"ERROR_CODE_MEMORY_TOO_SMALL":8,"ERROR_CODE_MEMORY_UNAVAILABLE":9,"ERROR_CODE_KVM_MISSING":10,"ERROR_CODE_KVM_PERMISSION":11,"ERROR_CODE_KVM_UNSUPPORTED":12,"ERROR_CODE_ADDON_MISSING":13,"ERROR_CODE_DEVICE_NOT_FOUND":14,"ERROR_CODE_DEVICE_NOT_ENDPOINT":15,"ERROR_CODE_DEVICE_NOT_BOUND":16,"ERROR_CODE_DEVICE_BUSY":17,"ERROR_CODE_DEVICE_UNSUPPORTED":18,"ERROR_CODE_DEVICE_LOST":19,"ERROR_CODE_DEVICE_RESET_FAILED":20,"ERROR_CODE_IOMMU_MISSING":21,"ERROR_CODE_IRQ_REMAPPING_MISSING":22,"ERROR_CODE_GROUP_NOT_VIABLE":23,"ERROR_CODE_VFIO_MISSING":24,"ERROR_CODE_VFIO_PERMISSION":25,"ERROR_CODE_VF_TOKEN_REQUIRED":26,"ERROR_CODE_MEMLOCK_TOO_LOW":27,"ERROR_CODE_DMA_MAP_FAILED":28,"ERROR_CODE_BAR_NO_SPACE":29,"ERROR_CODE_TOO_MANY_DEVICES":30,"ERROR_CODE_GUEST_CRASHED":31,"ERROR_CODE_REBOOT_LIMIT":32,"ERROR_CODE_TIMEOUT":33,"ERROR_CODE_ABORTED":34,"ERROR_CODE_STATE":35,"ERROR_CODE_INTERNAL":36,"ERROR_CODE_CONTROL_UNAVAILABLE":37,"ERROR_CODE_DEVICE_IN_USE":38,"ERROR_CODE_SRIOV_FAILED":60},
+  ResetOccasion: {"RESET_OCCASION_UNSPECIFIED":0,"RESET_OCCASION_BOOT":1,"RESET_OCCASION_REBOOT":2,"RESET_OCCASION_RELEASE":3,"RESET_OCCASION_GUEST":4,"RESET_OCCASION_ERROR":5},
+  ErrorCode: {"ERROR_CODE_UNSPECIFIED":0,"ERROR_CODE_USAGE":1,"ERROR_CODE_CONFIG_INVALID":2,"ERROR_CODE_KERNEL_NOT_FOUND":3,"ERROR_CODE_KERNEL_INVALID":4,"ERROR_CODE_INITRD_NOT_FOUND":5,"ERROR_CODE_INITRD_TOO_BIG":6,"ERROR_CODE_CMDLINE_TOO_LONG":7,"ERROR_CODE_MEMORY_TOO_SMALL":8,"ERROR_CODE_MEMORY_UNAVAILABLE":9,"ERROR_CODE_KVM_MISSING":10,"ERROR_CODE_KVM_PERMISSION":11,"ERROR_CODE_KVM_UNSUPPORTED":12,"ERROR_CODE_ADDON_MISSING":13,"ERROR_CODE_DEVICE_NOT_FOUND":14,"ERROR_CODE_DEVICE_NOT_ENDPOINT":15,"ERROR_CODE_DEVICE_NOT_BOUND":16,"ERROR_CODE_DEVICE_BUSY":17,"ERROR_CODE_DEVICE_UNSUPPORTED":18,"ERROR_CODE_DEVICE_LOST":19,"ERROR_CODE_DEVICE_RESET_FAILED":20,"ERROR_CODE_IOMMU_MISSING":21,"ERROR_CODE_IRQ_REMAPPING_MISSING":22,"ERROR_CODE_GROUP_NOT_VIABLE":23,"ERROR_CODE_VFIO_MISSING":24,"ERROR_CODE_VFIO_PERMISSION":25,"ERROR_CODE_VF_TOKEN_REQUIRED":26,"ERROR_CODE_MEMLOCK_TOO_LOW":27,"ERROR_CODE_DMA_MAP_FAILED":28,"ERROR_CODE_BAR_NO_SPACE":29,"ERROR_CODE_TOO_MANY_DEVICES":30,"ERROR_CODE_GUEST_CRASHED":31,"ERROR_CODE_REBOOT_LIMIT":32,"ERROR_CODE_TIMEOUT":33,"ERROR_CODE_ABORTED":34,"ERROR_CODE_STATE":35,"ERROR_CODE_INTERNAL":36,"ERROR_CODE_CONTROL_UNAVAILABLE":37,"ERROR_CODE_DEVICE_IN_USE":38,"ERROR_CODE_PORT_UNAVAILABLE":39,"ERROR_CODE_SRIOV_FAILED":60},
 } as const satisfies Record<string, EnumSchema>;
 
 const messages: Record<keyof MessageTypes, MessageSchema> = {
@@ -604,19 +670,26 @@ const messages: Record<keyof MessageTypes, MessageSchema> = {
   AttachConsoleStart: new Map([[1, {"name":"offset","kind":"uint64","presence":"optional"}]]),
   ReadConsoleLogRequest: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"follow","kind":"bool","presence":"plain"}]]),
   ConsoleOutput: new Map([[1, {"name":"offset","kind":"uint64","presence":"plain"}], [2, {"name":"data","kind":"bytes","presence":"plain"}], [3, {"name":"droppedBytes","kind":"uint64","presence":"plain"}]]),
+  AttachDeviceRequest: new Map([[1, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}]]),
+  AttachDeviceResponse: new Map([[1, {"name":"bdfs","kind":"string","presence":"list"}], [2, {"name":"port","kind":"string","presence":"plain"}]]),
+  DetachDeviceRequest: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"timeoutMs","kind":"uint32","presence":"optional"}], [3, {"name":"force","kind":"bool","presence":"plain"}]]),
+  DetachDeviceResponse: new Map([[1, {"name":"bdfs","kind":"string","presence":"list"}], [2, {"name":"how","kind":"string","presence":"plain"}]]),
   ConfigPermitRequest: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"force","kind":"bool","presence":"plain"}]]),
   ConfigPermitResponse: new Map([[1, {"name":"grants","kind":"message","type":"ConfigGrant","presence":"list"}]]),
   ConfigGrant: new Map([[1, {"name":"offset","kind":"uint32","presence":"plain"}], [2, {"name":"readBits","kind":"uint32","presence":"plain"}], [3, {"name":"writeBits","kind":"uint32","presence":"plain"}], [4, {"name":"writeOnly","kind":"bool","presence":"plain"}]]),
-  VmEvent: new Map([[1, {"name":"id","kind":"uint64","presence":"plain"}], [2, {"name":"time","kind":"message","type":"Timestamp","presence":"optional"}], [10, {"name":"state","kind":"message","type":"StateChanged","presence":"optional","oneof":"event"}], [11, {"name":"reboot","kind":"message","type":"Rebooted","presence":"optional","oneof":"event"}], [12, {"name":"warning","kind":"message","type":"Warning","presence":"optional","oneof":"event"}], [13, {"name":"device","kind":"message","type":"DeviceEvent","presence":"optional","oneof":"event"}], [14, {"name":"exit","kind":"message","type":"Exited","presence":"optional","oneof":"event"}], [15, {"name":"dropped","kind":"message","type":"EventsDropped","presence":"optional","oneof":"event"}]]),
+  VmEvent: new Map([[1, {"name":"id","kind":"uint64","presence":"plain"}], [2, {"name":"time","kind":"message","type":"Timestamp","presence":"optional"}], [10, {"name":"state","kind":"message","type":"StateChanged","presence":"optional","oneof":"event"}], [11, {"name":"reboot","kind":"message","type":"Rebooted","presence":"optional","oneof":"event"}], [12, {"name":"warning","kind":"message","type":"Warning","presence":"optional","oneof":"event"}], [13, {"name":"device","kind":"message","type":"DeviceEvent","presence":"optional","oneof":"event"}], [14, {"name":"exit","kind":"message","type":"Exited","presence":"optional","oneof":"event"}], [15, {"name":"dropped","kind":"message","type":"EventsDropped","presence":"optional","oneof":"event"}], [16, {"name":"deviceAttached","kind":"message","type":"DeviceAttached","presence":"optional","oneof":"event"}], [17, {"name":"deviceDetachRequested","kind":"message","type":"DeviceDetachRequested","presence":"optional","oneof":"event"}], [18, {"name":"deviceDetached","kind":"message","type":"DeviceDetached","presence":"optional","oneof":"event"}]]),
   StateChanged: new Map([[1, {"name":"state","kind":"enum","type":"VmState","presence":"plain"}]]),
   Rebooted: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
   Warning: new Map([[1, {"name":"message","kind":"string","presence":"plain"}]]),
-  DeviceEvent: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"what","kind":"string","presence":"plain"}]]),
+  DeviceEvent: new Map([[1, {"name":"label","kind":"string","presence":"plain"}], [2, {"name":"what","kind":"string","presence":"plain"}], [3, {"name":"bdf","kind":"string","presence":"plain"}]]),
+  DeviceAttached: new Map([[1, {"name":"bdfs","kind":"string","presence":"list"}], [2, {"name":"port","kind":"string","presence":"plain"}]]),
+  DeviceDetachRequested: new Map([[1, {"name":"bdfs","kind":"string","presence":"list"}], [2, {"name":"by","kind":"string","presence":"plain"}]]),
+  DeviceDetached: new Map([[1, {"name":"bdfs","kind":"string","presence":"list"}], [2, {"name":"how","kind":"string","presence":"plain"}]]),
   Exited: new Map([[1, {"name":"exit","kind":"message","type":"VmExit","presence":"optional"}]]),
   EventsDropped: new Map([[1, {"name":"count","kind":"uint64","presence":"plain"}]]),
-  VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}], [12, {"name":"channel","kind":"bool","presence":"optional"}], [30, {"name":"iommu","kind":"enum","type":"IommuMode","presence":"optional"}], [31, {"name":"fds","kind":"message","type":"HostFds","presence":"optional"}]]),
+  VmConfig: new Map([[1, {"name":"name","kind":"string","presence":"optional"}], [2, {"name":"kernel","kind":"string","presence":"plain"}], [3, {"name":"initrd","kind":"string","presence":"optional"}], [4, {"name":"cmdline","kind":"string","presence":"optional"}], [5, {"name":"memoryBytes","kind":"uint64","presence":"optional"}], [6, {"name":"cpus","kind":"uint32","presence":"optional"}], [7, {"name":"hugePageBytes","kind":"uint64","presence":"optional"}], [8, {"name":"devices","kind":"message","type":"DeviceConfig","presence":"list"}], [9, {"name":"rebootLimit","kind":"uint64","presence":"optional"}], [10, {"name":"unpackKernel","kind":"bool","presence":"optional"}], [11, {"name":"control","kind":"string","presence":"optional"}], [12, {"name":"channel","kind":"bool","presence":"optional"}], [20, {"name":"hotplugPorts","kind":"uint32","presence":"optional"}], [30, {"name":"iommu","kind":"enum","type":"IommuMode","presence":"optional"}], [31, {"name":"fds","kind":"message","type":"HostFds","presence":"optional"}]]),
   HostFds: new Map([[1, {"name":"kvm","kind":"string","presence":"optional"}], [2, {"name":"container","kind":"string","presence":"optional"}], [3, {"name":"iommufd","kind":"string","presence":"optional"}]]),
-  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}], [22, {"name":"msixRelocation","kind":"string","presence":"optional"}], [23, {"name":"reset","kind":"string","presence":"optional"}], [24, {"name":"p2p","kind":"bool","presence":"optional"}], [30, {"name":"vfToken","kind":"string","presence":"optional"}], [31, {"name":"deviceFd","kind":"string","presence":"optional"}], [32, {"name":"groupFd","kind":"string","presence":"optional"}]]),
+  DeviceConfig: new Map([[1, {"name":"bdf","kind":"string","presence":"plain"}], [2, {"name":"configPermitFile","kind":"string","presence":"optional","oneof":"configPermit"}], [3, {"name":"configPermitLines","kind":"message","type":"GrantLines","presence":"optional","oneof":"configPermit"}], [4, {"name":"configPermitForce","kind":"bool","presence":"optional"}], [5, {"name":"wc","kind":"message","type":"WcModes","presence":"optional"}], [20, {"name":"rom","kind":"string","presence":"optional"}], [21, {"name":"ids","kind":"message","type":"PciIds","presence":"optional"}], [22, {"name":"msixRelocation","kind":"string","presence":"optional"}], [23, {"name":"reset","kind":"string","presence":"optional"}], [24, {"name":"p2p","kind":"bool","presence":"optional"}], [25, {"name":"port","kind":"string","presence":"optional"}], [26, {"name":"onError","kind":"string","presence":"optional"}], [30, {"name":"vfToken","kind":"string","presence":"optional"}], [31, {"name":"deviceFd","kind":"string","presence":"optional"}], [32, {"name":"groupFd","kind":"string","presence":"optional"}]]),
   PciIds: new Map([[1, {"name":"vendor","kind":"uint32","presence":"optional"}], [2, {"name":"device","kind":"uint32","presence":"optional"}], [3, {"name":"subsystemVendor","kind":"uint32","presence":"optional"}], [4, {"name":"subsystemDevice","kind":"uint32","presence":"optional"}], [5, {"name":"revision","kind":"uint32","presence":"optional"}]]),
   GrantLines: new Map([[1, {"name":"lines","kind":"string","presence":"list"}]]),
   WcModes: new Map([[1, {"name":"default","kind":"enum","type":"WcMode","presence":"plain"}], [2, {"name":"bars","kind":"message","type":"BarWcMode","presence":"list"}]]),
@@ -671,6 +744,10 @@ export const VmService = {
   attachConsole: {"path":"/causeway.v1.VmService/AttachConsole","request":"AttachConsoleRequest","response":"ConsoleOutput","requestStream":true,"responseStream":true},
   /** What the guest has written so far, as far as it is kept (the last MiB). */
   readConsoleLog: {"path":"/causeway.v1.VmService/ReadConsoleLog","request":"ReadConsoleLogRequest","response":"ConsoleOutput","requestStream":false,"responseStream":true},
+  /** Plugs a device into a spare root port, also while the guest runs. */
+  attachDevice: {"path":"/causeway.v1.VmService/AttachDevice","request":"AttachDeviceRequest","response":"AttachDeviceResponse","requestStream":false,"responseStream":false},
+  /** Has the guest let go of a device and gives it back; answers when that is done. */
+  detachDevice: {"path":"/causeway.v1.VmService/DetachDevice","request":"DetachDeviceRequest","response":"DetachDeviceResponse","requestStream":false,"responseStream":false},
   /** Opens bits of a device's config space to the guest, from its next access on. */
   configPermit: {"path":"/causeway.v1.VmService/ConfigPermit","request":"ConfigPermitRequest","response":"ConfigPermitResponse","requestStream":false,"responseStream":false},
 } as const satisfies Record<string, MethodSchema>;

@@ -11,7 +11,9 @@ import * as aml from './aml.ts';
 import { checksum } from './tables.ts';
 
 const layout = memoryLayout(6 * GIB, 46);
-const intx = [1, 2, 3, 4, 5, 6, 7, 8].map((device) => ({ device, gsi: 15 + device }));
+const intx = [1, 2, 3, 4, 5, 6, 7, 8].flatMap((device) =>
+  [0, 1, 2, 3].map((pin) => ({ device, pin, gsi: 15 + device })),
+);
 const acpi = buildAcpi({ cpus: 4, layout, intx, serialPorts: 2 });
 
 function signature({ bytes }: AcpiTable): string {

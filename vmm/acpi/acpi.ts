@@ -12,7 +12,7 @@ export const ACPI_AREA: Range = { start: 0xe_0000, size: 0x2_0000 };
 export interface AcpiInput {
   readonly cpus: number;
   readonly layout: MemoryLayout;
-  /** Interrupts of the devices on bus 0; see {@link IntxRoute}. At most 63. */
+  /** Interrupts of the devices on bus 0; see {@link IntxRoute}. At most 255. */
   readonly intx: readonly IntxRoute[];
   /** Serial ports: 1 for COM1 (default), 2 for COM2 as well. */
   readonly serialPorts?: number;
@@ -40,7 +40,7 @@ const RSDP_SIZE = 36;
 
 /**
  * @throws CausewayError INTERNAL when the tables outgrow {@link ACPI_AREA}
- * @example const acpi = buildAcpi({ cpus: 2, layout, intx: [{ device: 1, gsi: 16 }] });
+ * @example const acpi = buildAcpi({ cpus: 2, layout, intx: [{ device: 1, pin: 0, gsi: 16 }] });
  */
 export function buildAcpi({ cpus, layout, intx, serialPorts = 1, base = ACPI_AREA.start }: AcpiInput): AcpiTables {
   const tables: AcpiTable[] = [];

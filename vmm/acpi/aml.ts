@@ -150,6 +150,25 @@ export function or(a: Aml, b: Aml, target: Aml): Aml {
   return concat([0x7d], a, b, target);
 }
 
+/** `target = a & b` */
+export function and(a: Aml, b: Aml, target: Aml): Aml {
+  return concat([0x7b], a, b, target);
+}
+
+/** True when `value` is 0. */
+export function not(value: Aml): Aml {
+  return concat([0x92], value);
+}
+
+export function store(value: Aml, target: Aml): Aml {
+  return concat([0x70], value, target);
+}
+
+/** Variable `index`, 0 to 7, of the method around it. */
+export function local(index: number): Aml {
+  return concat([0x60 + index]);
+}
+
 /** Names the 32 bits at byte `index` of a buffer. */
 export function createDwordField(source: Aml, index: number, field: string): Aml {
   return concat([0x8a], source, integer(index), nameString(field));

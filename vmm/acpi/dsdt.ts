@@ -5,10 +5,12 @@ import * as aml from './aml.ts';
 import { PM1A_CONTROL_PORT, PM1A_CONTROL_SIZE, PM1A_EVENT_PORT, PM1A_EVENT_SIZE, SLEEP_TYPE_S5 } from './ports.ts';
 import * as res from './resources.ts';
 
-/** Which interrupt all four INTx pins of one device on bus 0 lead to. */
+/** Which interrupt an INTx pin of a device on bus 0 leads to. What is behind a root port arrives at the port's pins. */
 export interface IntxRoute {
   /** Device number on bus 0. */
   readonly device: number;
+  /** 0 to 3 for INTA to INTD. */
+  readonly pin: number;
   readonly gsi: number;
 }
 
@@ -16,6 +18,13 @@ export interface IntxRoute {
 const PCI_OSC_UUID = '33db4d5b-1ff7-401c-9657-7441c03dd766';
 /** _OSC status: the UUID is not known (ACPI 6.5 §6.2.11). */
 const OSC_UNKNOWN_UUID = 4;
+/** _OSC status: a control that was asked for is not granted. */
+const OSC_MASKED = 0x10;
+/**
+ * Controls that are granted: native hot-plug, PME, AER, and the PCI Express capability as a whole (PCI Firmware 3.3 table
+ * 4-6). Not SHPC hot-plug and LTR: nothing here has them.
+ */
+const OSC_GRANTED = 0x1d;
 const CONFIG_PORT = 0xcf8;
 const CONFIG_PORT_SIZE = 8;
 /** First port and ISA interrupt of COM1 and COM2. */
@@ -57,12 +66,21 @@ function hostBridge(layout: MemoryLayout, intx: readonly IntxRoute[]): aml.Aml {
     aml.name('_BBN', aml.integer(0)),
     aml.name('_CRS', res.resourceTemplate(...windows)),
     aml.name('_PRT', interruptRouting(intx)),
-    // Every control that the guest asks for is its own: hot-plug, PME, AER, LTR.
     aml.method(
       '_OSC',
       4,
-      aml.ifThen(aml.equal(aml.arg(0), aml.uuid(PCI_OSC_UUID)), aml.returns(aml.arg(3))),
       aml.createDwordField(aml.arg(3), 0, 'STAT'),
+      aml.ifThen(
+        aml.equal(aml.arg(0), aml.uuid(PCI_OSC_UUID)),
+        aml.createDwordField(aml.arg(3), 8, 'CTRL'),
+        aml.and(aml.reference('CTRL'), aml.integer(OSC_GRANTED), aml.local(0)),
+        aml.ifThen(
+          aml.not(aml.equal(aml.local(0), aml.reference('CTRL'))),
+          aml.or(aml.reference('STAT'), aml.integer(OSC_MASKED), aml.reference('STAT')),
+        ),
+        aml.store(aml.local(0), aml.reference('CTRL')),
+        aml.returns(aml.arg(3)),
+      ),
       aml.or(aml.reference('STAT'), aml.integer(OSC_UNKNOWN_UUID), aml.reference('STAT')),
       aml.returns(aml.arg(3)),
     ),
@@ -71,10 +89,8 @@ function hostBridge(layout: MemoryLayout, intx: readonly IntxRoute[]): aml.Aml {
 
 /** _PRT (ACPI 6.5 §6.2.13): each pin straight to its GSI, with no link device between. */
 function interruptRouting(intx: readonly IntxRoute[]): aml.Aml {
-  const entries = intx.flatMap(({ device, gsi }) =>
-    [0, 1, 2, 3].map((pin) =>
-      aml.pack(aml.integer(device * 0x1_0000 + 0xffff), aml.integer(pin), aml.integer(0), aml.integer(gsi)),
-    ),
+  const entries = intx.map(({ device, pin, gsi }) =>
+    aml.pack(aml.integer(device * 0x1_0000 + 0xffff), aml.integer(pin), aml.integer(0), aml.integer(gsi)),
   );
   return aml.pack(...entries);
 }

@@ -64,6 +64,7 @@ export const ERROR_CODES = {
   DMA_MAP_FAILED: { exit: 'host', meaning: 'Guest memory could not be mapped for the device.' },
   BAR_NO_SPACE: { exit: 'device', meaning: "The device's BARs do not fit into the guest's windows." },
   TOO_MANY_DEVICES: { exit: 'config', meaning: "More devices than the guest's bus has room for." },
+  PORT_UNAVAILABLE: { exit: 'config', meaning: 'No root port of the guest is there, or free, for the device.' },
   GUEST_CRASHED: { exit: 'guest', meaning: 'The guest did something that KVM cannot carry on from.' },
   REBOOT_LIMIT: { exit: 'rebootLimit', meaning: 'The guest rebooted more often than allowed.' },
   TIMEOUT: { exit: 'timeout', meaning: 'The time allowed ran out.' },

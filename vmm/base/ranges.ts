@@ -21,6 +21,13 @@ export function contains(outer: Range, inner: Range): boolean {
   return inner.start >= outer.start && endOf(inner) <= endOf(outer);
 }
 
+/** What two ranges share; undefined when that is nothing. */
+export function intersection(a: Range, b: Range): Range | undefined {
+  const start = Math.max(a.start, b.start);
+  const end = Math.min(endOf(a), endOf(b));
+  return start < end ? { start, size: end - start } : undefined;
+}
+
 /** The parts of `range` that none of `holes` covers, in ascending order. */
 export function subtract(range: Range, holes: readonly Range[]): Range[] {
   const parts: Range[] = [];

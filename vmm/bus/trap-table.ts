@@ -1,5 +1,5 @@
 /** The machine thread's side of a trap table: keeps the handlers and publishes the rest to shared memory. */
-import { AddressSpace } from '../base/ranges.ts';
+import { AddressSpace, subtract } from '../base/ranges.ts';
 import { type BusMemory, TRAP_CAPACITY, TRAP_KIND, type TrapTableMemory } from './bus-memory.ts';
 import { CounterPool, offsetOf, type TrapCounters } from './counter-pool.ts';
 import type { AccessCount, Trap, TrapHandler, TrapMap } from './trap.ts';
@@ -8,19 +8,25 @@ import type { AccessCount, Trap, TrapHandler, TrapMap } from './trap.ts';
 export class SharedBytes {
   readonly counters: CounterPool;
   readonly #bus: BusMemory;
-  #used = 0;
+  readonly #used = new AddressSpace<undefined>();
 
   constructor(bus: BusMemory) {
     this.#bus = bus;
     this.counters = new CounterPool(bus.counts);
   }
 
-  /** @throws RangeError when the memory is used up */
+  /** @throws RangeError when no piece of the memory is that big */
   allocate(sizeBytes: number): Uint8Array {
-    if (this.#used + sizeBytes > this.#bus.shared.length) throw new RangeError('the bus has no shared memory left');
-    const bytes = this.#bus.shared.subarray(this.#used, this.#used + sizeBytes);
-    this.#used += sizeBytes;
-    return bytes.fill(0);
+    const { shared } = this.#bus;
+    const taken = [...this.#used].map(({ range }) => range);
+    const free = subtract({ start: 0, size: shared.length }, taken).find(({ size }) => size >= sizeBytes);
+    if (!free) throw new RangeError('the bus has no shared memory left');
+    this.#used.insert({ start: free.start, size: sizeBytes }, undefined);
+    return shared.subarray(free.start, free.start + sizeBytes).fill(0);
+  }
+
+  release(bytes: Uint8Array): void {
+    this.#used.remove(bytes.byteOffset - this.#bus.shared.byteOffset);
   }
 }
 
@@ -76,6 +82,10 @@ export class TrapTable implements TrapMap {
 
   allocateShared(sizeBytes: number): Uint8Array {
     return this.#shared.allocate(sizeBytes);
+  }
+
+  releaseShared(bytes: Uint8Array): void {
+    this.#shared.release(bytes);
   }
 
   /** The handler of an address and the offset within its trap; undefined for what no handler serves. */

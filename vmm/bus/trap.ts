@@ -68,4 +68,6 @@ export interface TrapMap {
   accessCounts(start: number): readonly AccessCount[];
   /** Zeroed bytes of the bus's shared memory for a `shared` trap. @throws RangeError when it is used up */
   allocateShared(sizeBytes: number): Uint8Array;
+  /** Gives them back; no trap may use them any more. */
+  releaseShared(bytes: Uint8Array): void;
 }

@@ -69,6 +69,12 @@ test('resets, relocation and peer-to-peer have their words, in files and behind 
   }
 });
 
+test('a port is a name, and what follows an error is one of four', () => {
+  expect(() => devices({ bdf: '01:00.0', port: '7 seas' })).toThrow(/devices\[0\]\.port: must be a name/);
+  expect(() => devices({ bdf: '01:00.0', onError: 'panic' })).toThrow(/"report", "pause", "stop", "reset"/);
+  expect(() => normaliseVmConfig({ kernel: 'k', hotplugPorts: 17 })).toThrow(/hotplugPorts: must be a whole number/);
+});
+
 test('every fault of them is told with its path', () => {
   try {
     devices({ bdf: '01:00.0', configPermit: 4, configPermitForce: 1, wc: { 6: 'auto', 2: 'fast', default: 'no' } });

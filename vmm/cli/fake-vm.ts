@@ -77,6 +77,16 @@ export class FakeVm implements Vm {
     this.calls.push('powerButton');
   }
 
+  async attachDevice(device: Parameters<Vm['attachDevice']>[0]): ReturnType<Vm['attachDevice']> {
+    this.calls.push(`attach ${JSON.stringify(device)}`);
+    return { bdfs: ['0000:01:00.0'], port: 'hotplug1' };
+  }
+
+  async detachDevice(bdf: string, options: Parameters<Vm['detachDevice']>[1] = {}): ReturnType<Vm['detachDevice']> {
+    this.calls.push(`detach ${bdf} ${JSON.stringify(options)}`);
+    return { bdfs: [bdf], how: options.force ? 'forced' : 'released' };
+  }
+
   async stop(): Promise<void> {
     this.end({ reason: 'stopped' });
   }

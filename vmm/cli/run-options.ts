@@ -18,7 +18,7 @@ export const RUN_OPTIONS = {
   device: {
     type: 'items',
     value: 'BDF[,KEY=VALUE...]',
-    help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable. Keys: rom (off, host, file:PATH), msix-relocation (off, auto, bar0 to bar5), reset (auto, hot, none, flr, pm, bus ...), p2p (on, off), wc, vf-token (UUID), fd and group-fd (files that this process inherited, by number or by name in LISTEN_FDNAMES; the address may then be left out)',
+    help: 'assign a PCI function of the host, for example 0000:01:00.0; repeatable. Keys: rom (off, host, file:PATH), msix-relocation (off, auto, bar0 to bar5), reset (auto, hot, none, flr, pm, bus ...), p2p (on, off), wc, port (NAME: behind that root port), on-error (report, pause, stop, reset), vf-token (UUID), fd and group-fd (files that this process inherited, by number or by name in LISTEN_FDNAMES; the address may then be left out)',
   },
   iommu: {
     type: 'text',
@@ -37,6 +37,11 @@ export const RUN_OPTIONS = {
     type: 'text',
     value: 'MODE',
     help: 'write-combining on the devices: auto, require, deny or host (auto)',
+  },
+  'hotplug-ports': {
+    type: 'whole',
+    value: 'N',
+    help: 'spare root ports for "causeway vm attach", 0 to 16 (0)',
   },
   'huge-pages': { type: 'text', value: '2M|1G', help: "back guest RAM with the host's huge pages" },
   'reboot-limit': {
@@ -84,6 +89,7 @@ export async function runConfig(options: RunOptions): Promise<unknown> {
       options,
     ),
     hugePages: options['huge-pages'],
+    hotplugPorts: options['hotplug-ports'],
     rebootLimit: options['reboot-limit'],
     unpackKernel: options['no-unpack'] ? false : undefined,
     control: options.control,
@@ -99,6 +105,8 @@ const DEVICE_OPTIONS: Readonly<Record<string, (value: string) => object>> = {
   reset: (reset) => ({ reset }),
   p2p: (word) => ({ p2p: word === 'on' ? true : word === 'off' ? false : word }),
   'msix-relocation': (msixRelocation) => ({ msixRelocation }),
+  port: (port) => ({ port }),
+  'on-error': (onError) => ({ onError }),
   wc: (wc) => ({ wc }),
   'vf-token': (vfToken) => ({ vfToken }),
   fd: (deviceFd) => ({ deviceFd: parseFdRef(deviceFd) }),

@@ -97,6 +97,8 @@ class Run {
     for await (const event of this.#vm.events()) {
       if (event.type === 'warning') this.#tell(`warning: ${event.message}`);
       else if (event.type === 'device') this.#tell(`${event.label}: ${event.what}`);
+      else if (event.type === 'device-attached') this.#tell(`${event.bdfs.join(', ')} attached behind ${event.port}`);
+      else if (event.type === 'device-detached') this.#tell(`${event.bdfs.join(', ')} detached (${event.how})`);
     }
   }
 
@@ -109,7 +111,10 @@ class Run {
 /** BARs and vectors as the guest had them, resets including those at release. */
 function withReleases(before: VmReport, vm: Vm): VmReport {
   const after = vm.report();
-  const devices = before.devices.map((device, i) => ({ ...device, resets: after.devices[i]?.resets ?? device.resets }));
+  const devices = before.devices.map((device) => {
+    const released = after.devices.find(({ label }) => label === device.label);
+    return { ...device, resets: released?.resets ?? device.resets };
+  });
   return { ...after, devices };
 }
 

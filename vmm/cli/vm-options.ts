@@ -14,6 +14,8 @@ export const VM_VERBS = {
   wait: { words: 'NAME', summary: 'until the run has ended; exits as causeway run would' },
   events: { words: 'NAME', summary: 'what happens, until the VM is gone; with --json one object a line' },
   console: { words: 'NAME', summary: "the guest's serial port on this terminal; Ctrl-A x leaves it" },
+  attach: { words: 'NAME BDF', summary: 'plug a device into a spare root port' },
+  detach: { words: 'NAME BDF', summary: 'have the guest let go of a device, and give it back to the host' },
   'config-permit': { words: 'NAME BDF', summary: "replace a device's grants on config space" },
 } as const satisfies Record<string, { readonly words: string; readonly summary: string }>;
 
@@ -22,7 +24,14 @@ export type VmVerb = keyof typeof VM_VERBS;
 export const VM_OPTIONS = {
   json,
   since: { type: 'whole', value: 'ID', help: 'events: those after this one, 0 for all that are kept' },
-  kind: { type: 'list', value: 'KIND', help: 'events: only state, reboot, warning, device or exit; repeatable' },
+  kind: {
+    type: 'list',
+    value: 'KIND',
+    help: 'events: only state, reboot, warning, device, device-attached, ...; repeatable',
+  },
+  port: { type: 'text', value: 'PORT', help: 'attach: this root port, not the first spare one' },
+  'on-error': { type: 'text', value: 'WHAT', help: 'attach: report, pause, stop or reset (report)' },
+  'detach-timeout': { type: 'seconds', value: 'S', help: 'detach: how long the guest may take (15)' },
   log: { type: 'flag', help: 'console: print what the guest has written so far, and do not attach' },
   follow: { type: 'flag', help: 'console --log: go on with what it writes' },
   file: { type: 'text', value: 'FILE', help: 'config-permit: a root-owned file of grants' },
@@ -31,7 +40,7 @@ export const VM_OPTIONS = {
     value: 'LINE',
     help: 'config-permit: "<offset> <readbits> <writebits>", hexadecimal; repeatable; only if root runs the VM',
   },
-  force: { type: 'flag', help: 'config-permit: also registers that guard the host' },
+  force: { type: 'flag', help: 'config-permit: also registers that guard the host; detach: take it away then' },
   timeout: { type: 'seconds', value: 'S', help: 'give up after so many seconds' },
 } as const satisfies OptionTable;
 

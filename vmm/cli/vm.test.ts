@@ -89,6 +89,22 @@ test('pause, resume, power-button, nmi, stop', async () => {
   expect(world.stdout.text).toBe('the run was stopped\n');
 });
 
+test('attach and detach', async () => {
+  await using served = await Served.open();
+  const world = new World();
+  expect(await world.run('attach', served.path, '01:00.0', '--port', 'left', '--on-error', 'pause')).toBe(0);
+  expect(world.stdout.text).toBe('0000:01:00.0 is behind hotplug1\n');
+  expect(await world.run('detach', served.path, '0000:01:00.0', '--detach-timeout', '3', '--force', '--json')).toBe(0);
+  expect(world.stdout.text).toContain('{"bdfs":["0000:01:00.0"],"how":"forced"}');
+  expect(served.vm.calls).toEqual([
+    'attach [{"bdf":"0000:01:00.0","port":"left","onError":"pause"}]',
+    'detach 0000:01:00.0 {"force":true,"timeoutMs":3000}',
+  ]);
+  await expect(world.run('attach', served.path, 'nonsense')).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  await expect(world.run('attach', served.path)).rejects.toThrow(/BDF is missing/);
+  await expect(world.run('info', served.path, '--port', 'x')).rejects.toThrow(/--port belongs to vm attach/);
+});
+
 test('wait exits as the run does', async () => {
   await using served = await Served.open();
   const world = new World();

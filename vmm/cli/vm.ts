@@ -3,9 +3,11 @@ import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { CausewayError, EXIT_CODE } from '../base/errors.ts';
 import { didYouMean } from '../config/issues.ts';
+import type { OnError } from '../config/model.ts';
 import { type ControlClient, connectControl, type VmInfo } from '../control/connect-control.ts';
 import type { ControlEvent } from '../control/messages.ts';
 import { controlNames, controlPath } from '../control/socket.ts';
+import type { DetachedDevice } from '../control/vm.ts';
 import { type OptionValues, parseOptions, usageError } from './arguments.ts';
 import { exitCodeOf, type RunWorld } from './run.ts';
 import { describeExit, formatSummary } from './summary.ts';
@@ -23,9 +25,21 @@ const VERBS_OF: Partial<Readonly<Record<keyof typeof VM_OPTIONS, readonly VmVerb
   follow: ['console'],
   file: ['config-permit'],
   grant: ['config-permit'],
-  force: ['config-permit'],
+  force: ['config-permit', 'detach'],
+  port: ['attach'],
+  'on-error': ['attach'],
+  'detach-timeout': ['detach'],
 };
-const KINDS: readonly string[] = ['state', 'reboot', 'warning', 'device', 'exit'];
+const KINDS: readonly string[] = [
+  'state',
+  'reboot',
+  'warning',
+  'device',
+  'device-attached',
+  'device-detach-requested',
+  'device-detached',
+  'exit',
+];
 /** A VM that does not answer within this is listed as such. */
 const LIST_TIMEOUT_MS = 2000;
 
@@ -103,6 +117,21 @@ async function obey(vm: ControlClient, { verb, bdf, options }: Command, world: V
       if (options.log) await printLog(vm, { follow: options.follow ?? false, ...limit }, world.stdout);
       else await attachConsole(vm, world);
       break;
+    case 'attach': {
+      const settings = { port: options.port, onError: options['on-error'] as OnError | undefined };
+      const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+      const attached = await vm.attachDevice({ bdf, ...given }, limit);
+      const text = `${attached.bdfs.join(', ')} is behind ${attached.port}`;
+      await print(world.stdout, options.json ? JSON.stringify(attached) : text);
+      break;
+    }
+    case 'detach': {
+      const seconds = options['detach-timeout'];
+      const wish = { force: options.force ?? false, ...(seconds === undefined ? {} : { timeoutMs: seconds * 1000 }) };
+      const detached = await vm.detachDevice(bdf, wish, limit);
+      await print(world.stdout, options.json ? JSON.stringify(detached) : describeDetached(detached));
+      break;
+    }
     case 'config-permit': {
       const configPermit = options.file ?? options.grant;
       const request = { bdf, configPermitForce: options.force ?? false };
@@ -180,11 +209,21 @@ function describeContent(event: ControlEvent): string {
       return `warning: ${event.message}`;
     case 'device':
       return `${event.label}: ${event.what}`;
+    case 'device-attached':
+      return `${event.bdfs.join(', ')} attached behind ${event.port}`;
+    case 'device-detach-requested':
+      return `the ${event.by} wants ${event.bdfs.join(', ')} back`;
+    case 'device-detached':
+      return describeDetached(event);
     case 'exit':
       return describeExit(event.exit);
     case 'dropped':
       return `${event.count} events are lost`;
   }
+}
+
+function describeDetached({ bdfs, how }: DetachedDevice): string {
+  return `${bdfs.join(', ')} detached${how === 'forced' ? ', by force' : ''}`;
 }
 
 /** Waits for a slow reader, so that what is not read yet stays with the VM. */

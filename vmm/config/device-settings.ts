@@ -6,6 +6,7 @@ import type {
   DeviceConfig,
   MsixRelocation,
   NormalDeviceConfig,
+  OnError,
   PciIds,
   ResetMethod,
   RomConfig,
@@ -27,11 +28,14 @@ export const DEVICE_KEYS: readonly string[] = Object.keys({
   msixRelocation: 0,
   reset: 0,
   p2p: 0,
+  port: 0,
+  onError: 0,
 } satisfies Record<keyof DeviceConfig, 0>);
 
 export const WC_MODES: readonly WcMode[] = ['auto', 'require', 'deny', 'host'];
 
 const MSIX_RELOCATIONS: readonly MsixRelocation[] = ['off', 'auto', 'bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5'];
+const ON_ERROR: readonly OnError[] = ['report', 'pause', 'stop', 'reset'];
 
 const RESET_METHODS: readonly ResetMethod[] = Object.keys({
   auto: 0,
@@ -61,6 +65,7 @@ type Settings = Omit<NormalDeviceConfig, 'bdf'>;
 export function readDeviceSettings(entry: Fields, path: string, issues: IssueList): Settings {
   const { configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, p2p, vfToken, deviceFd, groupFd } =
     entry;
+  const { port, onError } = entry;
   const modes = wc === undefined ? undefined : readWc(wc, `${path}.wc`, issues);
   if (configPermitForce !== undefined && typeof configPermitForce !== 'boolean') {
     issues.add(`${path}.configPermitForce`, `must be true or false, not ${describe(configPermitForce)}`);
@@ -81,6 +86,8 @@ export function readDeviceSettings(entry: Fields, path: string, issues: IssueLis
     ...(isPermit(configPermit, `${path}.configPermit`, issues) ? { configPermit } : {}),
     ...(typeof configPermitForce === 'boolean' ? { configPermitForce } : {}),
     ...(modes ? { wc: modes } : {}),
+    ...(isPort(port, `${path}.port`, issues) ? { port } : {}),
+    ...(isOneOf(ON_ERROR, onError, `${path}.onError`, issues) ? { onError } : {}),
   };
 }
 
@@ -96,6 +103,13 @@ function isPermit(value: unknown, path: string, issues: IssueList): value is str
   if (typeof value === 'string' && value !== '' && !value.includes('\0')) return true;
   if (Array.isArray(value) && value.every((line) => typeof line === 'string')) return true;
   issues.add(path, `must be a path or a list of lines, not ${describe(value)}`);
+  return false;
+}
+
+function isPort(value: unknown, path: string, issues: IssueList): value is string {
+  if (value === undefined) return false;
+  if (typeof value === 'string' && /^[a-z][a-z0-9_-]{0,31}$/i.test(value)) return true;
+  issues.add(path, `must be a name of letters, digits, "-" and "_", not ${describe(value)}`);
   return false;
 }
 

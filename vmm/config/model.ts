@@ -55,6 +55,13 @@ export interface DeviceConfig {
   readonly msixRelocation?: MsixRelocation;
   /** The expansion ROM that the guest gets. Default: none. */
   readonly rom?: RomConfig;
+  /**
+   * Name of the root port that the guest has it behind, from which it can be detached in order. Functions of one host
+   * device may share one. Default: on the root bus.
+   */
+  readonly port?: string;
+  /** What follows an uncorrectable error of the device. Default: `report`. */
+  readonly onError?: OnError;
   /** Identifiers that the guest sees in place of the device's own: numbers, or texts like `0x8086`. */
   readonly ids?: Readonly<Partial<Record<keyof PciIds, number | string>>>;
 }
@@ -87,6 +94,12 @@ export type ResetMethod =
   | 'acpi'
   | 'cxl_bus'
   | 'device_specific';
+
+/**
+ * What follows an uncorrectable PCIe error (AER), after which a device's state is unknown. `report`: an event, no more.
+ * `pause`, `stop`: the VM. `reset`: the device, whose driver in the guest has to notice.
+ */
+export type OnError = 'report' | 'pause' | 'stop' | 'reset';
 
 /** Identifiers of a function (PCI 3.0 §6.2.1, §6.2.4). 16 bits, the revision 8. What is left out is the device's own. */
 export interface PciIds {
@@ -132,6 +145,8 @@ export interface NormalDeviceConfig {
   readonly msixRelocation?: MsixRelocation;
   readonly p2p?: boolean;
   readonly reset?: ResetMethod;
+  readonly port?: string;
+  readonly onError?: OnError;
 }
 
 export interface VmConfig {
@@ -153,6 +168,8 @@ export interface VmConfig {
   readonly iommu?: IommuMode;
   /** Files of the host that another process opened, so that this one need not. */
   readonly fds?: HostFds;
+  /** Root ports `hotplug1` to `hotplugN` for devices that are attached while the guest runs, 0 to 16. Default 0. */
+  readonly hotplugPorts?: number;
   /** How many reboots of the guest are carried out; the next one ends the run. Default: no limit. 0: `panic=-1` then ends the run at once. */
   readonly rebootLimit?: number;
   /**
@@ -184,6 +201,7 @@ export interface NormalVmConfig {
   readonly devices: readonly NormalDeviceConfig[];
   readonly iommu: IommuMode;
   readonly fds: HostFds;
+  readonly hotplugPorts: number;
   readonly rebootLimit: number;
   readonly unpackKernel: boolean;
   readonly channel: boolean;

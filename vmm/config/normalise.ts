@@ -9,6 +9,7 @@ import type { NormalDeviceConfig, NormalVmConfig, VmConfig } from './model.ts';
 
 export const MIN_MEMORY_BYTES: number = 16 * MIB;
 export const MAX_CPUS = 64;
+export const MAX_HOTPLUG_PORTS = 16;
 
 const DEFAULT_MEMORY_BYTES = 512 * MIB;
 const DEFAULT_CMDLINE = 'console=ttyS0';
@@ -26,6 +27,7 @@ const VM_KEYS = Object.keys({
   devices: 0,
   iommu: 0,
   fds: 0,
+  hotplugPorts: 0,
   rebootLimit: 0,
   unpackKernel: 0,
   channel: 0,
@@ -56,6 +58,7 @@ export function normaliseVmConfig(config: unknown): NormalVmConfig {
     devices: readDevices(fields.devices, issues),
     iommu: readIommuMode(fields.iommu, issues),
     fds: readHostFds(fields, issues),
+    hotplugPorts: reader.integer('hotplugPorts', 0, MAX_HOTPLUG_PORTS) ?? 0,
     rebootLimit: reader.integer('rebootLimit', 0, Number.MAX_SAFE_INTEGER) ?? Number.POSITIVE_INFINITY,
     unpackKernel: reader.boolean('unpackKernel') ?? true,
     channel: reader.boolean('channel') ?? false,
@@ -63,6 +66,17 @@ export function normaliseVmConfig(config: unknown): NormalVmConfig {
       typeof fields.control === 'string' ? (reader.text('control') ?? false) : (reader.boolean('control') ?? false),
   };
   checkFdUse(normal.iommu, normal.fds, normal.devices, issues);
+  issues.throwIfAny();
+  return normal;
+}
+
+/**
+ * Devices as {@link normaliseVmConfig} has them, for one that comes later.
+ * @throws CausewayError CONFIG_INVALID with every fault in `issues`
+ */
+export function normaliseDevices(devices: unknown): NormalDeviceConfig[] {
+  const issues = new IssueList();
+  const normal = readDevices(devices, issues);
   issues.throwIfAny();
   return normal;
 }

@@ -10,6 +10,7 @@ import type {
   MsixRelocation,
   NormalDeviceConfig,
   NormalVmConfig,
+  OnError,
   ResetMethod,
   RomConfig,
   VmConfig,
@@ -79,9 +80,10 @@ export function vmConfigFromMessage(message: ConfigMessage): VmConfig {
   ) as typeof config as VmConfig;
 }
 
-function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
-  const { bdf, configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, p2p, vfToken, deviceFd, groupFd } =
-    device;
+export function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
+  const { bdf, configPermit, configPermitForce, wc, rom, ids, msixRelocation, reset, p2p, ...rest } = device;
+  const { vfToken, deviceFd, groupFd, port, onError, ...none } = rest;
+  none satisfies Record<string, never>;
   return {
     bdf,
     vfToken,
@@ -91,6 +93,8 @@ function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
     msixRelocation,
     reset,
     p2p,
+    port,
+    onError,
     ...permitToMessage(configPermit),
     configPermitForce,
     wc: wc && {
@@ -100,9 +104,9 @@ function deviceToMessage(device: NormalDeviceConfig): DeviceMessage {
   };
 }
 
-function deviceFromMessage(message: DeviceMessage): DeviceConfig {
-  const { bdf, configPermitForce, wc, rom, ids, msixRelocation, reset, p2p, vfToken, deviceFd, groupFd, ...permit } =
-    message;
+export function deviceFromMessage(message: DeviceMessage): DeviceConfig {
+  const { bdf, configPermitForce, wc, rom, ids, msixRelocation, reset, p2p, ...rest } = message;
+  const { vfToken, deviceFd, groupFd, port, onError, ...permit } = rest;
   const configPermit = permitFromMessage(permit);
   return {
     // A device may be given by its file only.
@@ -115,6 +119,8 @@ function deviceFromMessage(message: DeviceMessage): DeviceConfig {
     ...(msixRelocation === undefined ? {} : { msixRelocation: msixRelocation as MsixRelocation }),
     ...(rom === undefined ? {} : { rom: rom as RomConfig }),
     ...(ids === undefined ? {} : { ids: given(ids) }),
+    ...(port === undefined ? {} : { port }),
+    ...(onError === undefined ? {} : { onError: onError as OnError }),
     ...(configPermit === undefined ? {} : { configPermit }),
     ...(configPermitForce === undefined ? {} : { configPermitForce }),
     ...(wc === undefined ? {} : { wc: wcFromMessage(wc) }),

@@ -1,11 +1,13 @@
 /** The client of a control socket, in the objects of the public interface. */
 import { type MessageTypes, VmService } from '../../proto/index.ts';
 import { CausewayError } from '../base/errors.ts';
-import type { VmConfig } from '../config/model.ts';
-import { permitToMessage, vmConfigFromMessage } from './config-message.ts';
+import type { DeviceConfig, VmConfig } from '../config/model.ts';
+import { normaliseDevices } from '../config/normalise.ts';
+import { deviceToMessage, permitToMessage, vmConfigFromMessage } from './config-message.ts';
 import type { ConfigPermitRequest, PermittedBits } from './control-service.ts';
 import {
   type ControlEvent,
+  detachedFromMessage,
   EVENT_KIND,
   eventFromMessage,
   exitFromMessage,
@@ -15,7 +17,7 @@ import {
 import { RpcClient } from './rpc/client.ts';
 import type { CallOptions, Stub } from './rpc/service.ts';
 import { connectTo, controlPath } from './socket.ts';
-import type { VmExit, VmReport, VmState } from './vm.ts';
+import type { AttachedDevice, DetachedDevice, DetachOptions, VmExit, VmReport, VmState } from './vm.ts';
 import { toNumber } from './wire-values.ts';
 
 export interface VmInfo {
@@ -135,6 +137,24 @@ export class ControlClient implements Disposable {
   ): Promise<readonly PermittedBits[]> {
     const request = { bdf, force: configPermitForce, ...permitToMessage(configPermit) };
     return (await this.#stub.configPermit(request, options)).grants;
+  }
+
+  /** As {@link Vm.attachDevice}. */
+  async attachDevice(
+    device: string | DeviceConfig | readonly (string | DeviceConfig)[],
+    options?: CallOptions,
+  ): Promise<AttachedDevice> {
+    const devices = normaliseDevices(Array.isArray(device) ? device : [device]).map(deviceToMessage);
+    return this.#stub.attachDevice({ devices }, options);
+  }
+
+  /** As {@link Vm.detachDevice}; the limit of the call itself should be longer than the guest's. */
+  async detachDevice(
+    bdf: string,
+    { timeoutMs, force = false }: DetachOptions = {},
+    options?: CallOptions,
+  ): Promise<DetachedDevice> {
+    return detachedFromMessage(await this.#stub.detachDevice({ bdf, timeoutMs, force }, options));
   }
 
   /** Ends all calls. The VM goes on. */

@@ -3,7 +3,7 @@ import type { MessageTypes, VmService } from '../../proto/index.ts';
 import { CausewayError } from '../base/errors.ts';
 import type { NormalVmConfig } from '../config/model.ts';
 import { ByteLog, type LogPiece } from './byte-log.ts';
-import { permitFromMessage, vmConfigToMessage } from './config-message.ts';
+import { deviceFromMessage, permitFromMessage, vmConfigToMessage } from './config-message.ts';
 import { EventJournal, type JournalEntry } from './event-journal.ts';
 import {
   EVENT_KIND,
@@ -186,6 +186,14 @@ export class ControlService implements Handlers<typeof VmService> {
   ): AsyncGenerator<MessageTypes['ConsoleOutput']> {
     for await (const piece of this.#log.read(Number(offset), follow, signal)) yield outputMessage(piece);
   }
+
+  readonly attachDevice: Method<'attachDevice'> = async ({ devices }) => {
+    return this.#vm.attachDevice(devices.map(deviceFromMessage));
+  };
+
+  readonly detachDevice: Method<'detachDevice'> = async ({ bdf, timeoutMs, force }) => {
+    return this.#vm.detachDevice(bdf, { force, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+  };
 
   readonly configPermit: Method<'configPermit'> = async ({ bdf, force, ...permit }) => {
     const { permitConfig } = this.#options;

@@ -102,7 +102,7 @@ test('events are numbered, replayed and go on', async () => {
     { type: 'warning', message: 'BAR 3 shares a page' },
     { type: 'state', state: 'running' },
     { type: 'reboot', count: 1 },
-    { type: 'device', label: '0000:01:00.0 8086:10d3', what: 'error' },
+    { type: 'device', bdf: '0000:01:00.0', label: '0000:01:00.0 8086:10d3', what: 'error' },
   ];
   for (const event of events) served.vm.emit(event);
   const client = await served.connect();

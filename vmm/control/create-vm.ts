@@ -12,8 +12,10 @@ import { checkKvm, openKvm } from '../kvm.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { type MemoryLayout, memoryLayout, withinReach } from '../memory/layout.ts';
 import { dropProgramPages } from '../memory/program-pages.ts';
-import { PORT_WINDOW, placeBars } from '../pci/bar-placement.ts';
+import { PORT_WINDOW, placeSlots } from '../pci/bar-placement.ts';
 import { ConfigStore } from '../pci/config-window.ts';
+import type { SlotPlan } from '../pci/topology.ts';
+import { Devices } from './devices.ts';
 import { EventHub } from './event-hub.ts';
 import { type OpenedConfig, resolveFds } from './inherited-fds.ts';
 import type { ControlServer } from './serve-control.ts';
@@ -27,8 +29,10 @@ export interface CreateVmOptions {
   readonly signal?: AbortSignal;
 }
 
-/** As many functions as the bus has devices. */
-const CONFIG_WINDOWS = 32;
+type Passthrough = typeof import('../../passthrough/index.ts');
+
+/** More than the root bus has functions and ports; a window that is not used costs no memory. */
+const CONFIG_WINDOWS = 128;
 
 /**
  * Checks everything, then opens KVM, memory and devices. The devices are reset and held from here on; nothing on the
@@ -65,34 +69,46 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
     const image = await prepareKernel(normal.kernel, { unpack: normal.unpackKernel });
     resources.defer(() => image.close());
     if (image.remark) events.emit({ type: 'warning', message: image.remark });
-    const layout = memoryLayout(normal.memoryBytes, physicalBits(kvm.cpuid));
+    const ports = new Set(normal.devices.flatMap(({ port }) => port ?? []));
+    for (let number = 1; number <= normal.hotplugPorts; number++) ports.add(`hotplug${number}`);
+    const layout = memoryLayout(normal.memoryBytes, physicalBits(kvm.cpuid), 1 + ports.size);
     dropProgramPages(native);
     const memory = new GuestMemory(native, layout.ram, { hugePageBytes: normal.hugePageBytes });
     resources.defer(() => memory.close());
     const store = new ConfigStore(CONFIG_WINDOWS);
     const warn = (message: string) => events.emit({ type: 'warning', message });
     const ram = memory.windows;
-    const session = passthrough?.openDevices({
-      native,
+    let devices: Devices | undefined;
+    const openSession = ({ openDevices }: Passthrough, wanted: OpenedConfig['devices']) =>
+      openDevices({
+        native,
+        devices: wanted.map((device) => ({ ...device, place: device.port === undefined ? 'root-bus' : 'port' })),
+        iommu,
+        ram,
+        store,
+        guestCpuid: kvm.cpuid,
+        warn,
+        onEvent: (event) => devices?.hostEvent(event),
+      });
+    const session = passthrough && openSession(passthrough, normal.devices);
+    resources.defer(() => (devices ?? session)?.close());
+    devices = new Devices({
       devices: normal.devices,
-      iommu,
-      ram,
-      store,
-      guestCpuid: kvm.cpuid,
-      warn,
-      onEvent: (event) => events.emit(event),
+      hotplugPorts: normal.hotplugPorts,
+      session,
+      openSession: async () => openSession(await import('../../passthrough/index.ts'), []),
+      emit: (event) => events.emit(event),
     });
-    resources.defer(() => session?.close());
+    const held = devices;
     const vm = new VirtualMachine({
       native,
       config: normal,
       kvm,
-      layout: layoutFor(layout, session),
+      layout: layoutFor(layout, devices.plan, session?.dmaRanges),
       memory,
       image,
       store,
-      functions: session?.functions ?? [],
-      ...(session?.iommu ? { iommu: session.iommu } : {}),
+      devices,
       events,
       resources,
     });
@@ -102,7 +118,7 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
       control = await serveControl(vm, normal.control === true ? normal.name : normal.control, {
         config: normal,
         events: events.observe(),
-        ...(session ? { permitConfig: (request) => session.permitConfig(request) } : {}),
+        permitConfig: (request) => held.permitConfig(request),
       });
     }
     signal?.addEventListener('abort', () => void vm.close().catch(() => {}), { once: true });
@@ -114,12 +130,15 @@ export async function createVm(config: VmConfig, { native = loadNative(), signal
 }
 
 /** BARs go where other devices can reach them, unless they would not fit there. */
-function layoutFor(layout: MemoryLayout, session: PassthroughSession | undefined): MemoryLayout {
-  const reachable = session?.dmaRanges;
-  if (!session || !reachable) return layout;
+function layoutFor(
+  layout: MemoryLayout,
+  slots: readonly SlotPlan[],
+  reachable: PassthroughSession['dmaRanges'],
+): MemoryLayout {
+  if (!reachable) return layout;
   const narrow = withinReach(layout, reachable);
   try {
-    placeBars(session.functions, { ...narrow, ports: PORT_WINDOW });
+    placeSlots(slots, { ...narrow, ports: PORT_WINDOW });
     return narrow;
   } catch (error) {
     if (!isCausewayError(error)) throw error;

@@ -24,6 +24,7 @@ const OCCASION = table<FunctionReport['resets'][number]['when'], Message<'ResetR
   reboot: 'RESET_OCCASION_REBOOT',
   release: 'RESET_OCCASION_RELEASE',
   guest: 'RESET_OCCASION_GUEST',
+  error: 'RESET_OCCASION_ERROR',
 });
 const WC_MODE = table<WriteCombining['mode'], Message<'WriteCombining'>['mode']>({
   auto: 'WC_MODE_AUTO',

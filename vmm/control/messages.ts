@@ -2,7 +2,7 @@
 import type { MessageTypes } from '../../proto/index.ts';
 import type { JournalEntry } from './event-journal.ts';
 import { functionFromMessage, functionToMessage } from './function-message.ts';
-import type { ExitCounters, IommuReport, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
+import type { DetachedDevice, ExitCounters, IommuReport, VmEvent, VmExit, VmReport, VmState } from './vm.ts';
 import { type Table, table, toNumber, unknownToUs } from './wire-values.ts';
 
 /** What a subscriber sees: the VM's own events, its end, and how much was missed. */
@@ -37,6 +37,9 @@ export const EVENT_KIND: Table<JournalEvent['type'], Message<'SubscribeEventsReq
   warning: 'VM_EVENT_KIND_WARNING',
   device: 'VM_EVENT_KIND_DEVICE',
   exit: 'VM_EVENT_KIND_EXIT',
+  'device-attached': 'VM_EVENT_KIND_DEVICE_ATTACHED',
+  'device-detach-requested': 'VM_EVENT_KIND_DEVICE_DETACH_REQUESTED',
+  'device-detached': 'VM_EVENT_KIND_DEVICE_DETACHED',
 });
 
 export function stateToMessage(state: VmState): Message<'VmInfo'>['state'] {
@@ -87,7 +90,13 @@ function eventArm(content: JournalEntry<JournalEvent>['content']): Partial<Messa
     case 'warning':
       return { warning: { message: event.message } };
     case 'device':
-      return { device: { label: event.label, what: event.what } };
+      return { device: { label: event.label, what: event.what, bdf: event.bdf } };
+    case 'device-attached':
+      return { deviceAttached: { bdfs: event.bdfs, port: event.port } };
+    case 'device-detach-requested':
+      return { deviceDetachRequested: { bdfs: event.bdfs, by: event.by } };
+    case 'device-detached':
+      return { deviceDetached: { bdfs: event.bdfs, how: event.how } };
     case 'exit':
       return { exit: { exit: exitToMessage(event.exit) } };
   }
@@ -95,15 +104,26 @@ function eventArm(content: JournalEntry<JournalEvent>['content']): Partial<Messa
 
 /** Undefined for a kind of event that this version does not know. */
 export function eventFromMessage(message: Message<'VmEvent'>): ControlEvent | undefined {
-  const { state, reboot, warning, device, exit, dropped } = message;
+  const { state, reboot, warning, device, exit, dropped, deviceAttached, deviceDetachRequested, deviceDetached } =
+    message;
   const stamp = { id: toNumber(message.id), timeMs: milliseconds(message.time) };
   if (state) return { ...stamp, type: 'state', state: STATE.from(state.state) };
   if (reboot) return { ...stamp, type: 'reboot', count: toNumber(reboot.count) };
   if (warning) return { ...stamp, type: 'warning', message: warning.message };
-  if (device) return { ...stamp, type: 'device', label: device.label, what: device.what };
+  if (device) return { ...stamp, type: 'device', bdf: device.bdf, label: device.label, what: device.what };
+  if (deviceAttached) return { ...stamp, type: 'device-attached', ...deviceAttached };
+  if (deviceDetachRequested) {
+    const { bdfs, by } = deviceDetachRequested;
+    return { ...stamp, type: 'device-detach-requested', bdfs, by: by === 'host' ? 'host' : 'user' };
+  }
+  if (deviceDetached) return { ...stamp, type: 'device-detached', ...detachedFromMessage(deviceDetached) };
   if (exit) return { ...stamp, type: 'exit', exit: exitFromMessage(exit.exit) };
   if (dropped) return { ...stamp, type: 'dropped', count: toNumber(dropped.count) };
   return undefined;
+}
+
+export function detachedFromMessage({ bdfs, how }: Message<'DetachDeviceResponse'>): DetachedDevice {
+  return { bdfs, how: how === 'forced' ? 'forced' : 'released' };
 }
 
 export function reportToMessage(report: VmReport): Message<'VmReport'> {

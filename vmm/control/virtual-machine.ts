@@ -3,7 +3,7 @@ import type { Native } from '../../native/types.ts';
 import type { Disposer } from '../base/disposer.ts';
 import { CausewayError } from '../base/errors.ts';
 import type { KernelImage } from '../boot/index.ts';
-import type { NormalVmConfig } from '../config/model.ts';
+import type { DeviceConfig, NormalVmConfig } from '../config/model.ts';
 import { COUNTER, Mailbox } from '../cpu/mailbox.ts';
 import { COM2_GSI, COM2_PORT, Serial, type SerialOptions } from '../devices/serial.ts';
 import type { KvmHost } from '../kvm.ts';
@@ -11,13 +11,16 @@ import { Machine, type MachineEnd } from '../machine.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { MemoryLayout } from '../memory/layout.ts';
 import type { ConfigStore } from '../pci/config-window.ts';
-import type { FunctionReport, PciFunction } from '../pci/function.ts';
+import type { FunctionReport } from '../pci/function.ts';
 import { Console } from './console.ts';
 import { writeCore } from './core-dump.ts';
+import type { Devices } from './devices.ts';
 import type { EventHub } from './event-hub.ts';
 import type {
+  AttachedDevice,
+  DetachedDevice,
+  DetachOptions,
   ExitCounters,
-  IommuReport,
   SerialConsole,
   VcpuRegisters,
   Vm,
@@ -36,9 +39,7 @@ export interface VmParts {
   readonly memory: GuestMemory;
   readonly image: KernelImage;
   readonly store: ConfigStore;
-  readonly functions: readonly PciFunction[];
-  /** Absent without devices. */
-  readonly iommu?: IommuReport;
+  readonly devices: Devices;
   readonly events: EventHub<VmEvent>;
   /** Releases all of the above, devices first. Run once, at close. */
   readonly resources: Disposer;
@@ -84,6 +85,17 @@ export class VirtualMachine implements Vm {
     this.serial = this.#console.console;
     this.#channel = parts.config.channel ? serialEnd({ port: COM2_PORT, gsi: COM2_GSI }) : undefined;
     this.channel = this.#channel?.console;
+    const vm = this;
+    parts.devices.serve({
+      get machine() {
+        return vm.#machine;
+      },
+      get isOpen() {
+        return vm.#state === 'created' || vm.#state === 'running' || vm.#state === 'paused';
+      },
+      pause: () => this.pause(),
+      stop: () => this.stop(),
+    });
     this.#mailboxes = Array.from({ length: parts.config.cpus }, () => new Mailbox());
   }
 
@@ -115,6 +127,7 @@ export class VirtualMachine implements Vm {
         this.#lastReports = this.#functionReports();
         await machine.powerOff();
         this.#machine = undefined;
+        await this.#parts.devices.machineEnded();
         const exit = this.#judge(end);
         if (exit) {
           this.#setState('stopped');
@@ -136,9 +149,11 @@ export class VirtualMachine implements Vm {
   }
 
   #powerOn(): Promise<Machine> {
-    const { config, events } = this.#parts;
+    const { config, events, devices } = this.#parts;
     return Machine.powerOn({
       ...this.#parts,
+      slots: devices.plan,
+      onTurnedOff: (port) => devices.turnedOff(port),
       cmdline: config.cmdline,
       initrd: config.initrd,
       cpus: config.cpus,
@@ -182,6 +197,14 @@ export class VirtualMachine implements Vm {
   powerButton(): void {
     if (this.#state !== 'running' && this.#state !== 'paused') throw this.#wrongState('powerButton');
     this.#machine?.powerButton();
+  }
+
+  async attachDevice(device: string | DeviceConfig | readonly (string | DeviceConfig)[]): Promise<AttachedDevice> {
+    return this.#parts.devices.attach(device);
+  }
+
+  async detachDevice(bdf: string, options?: DetachOptions): Promise<DetachedDevice> {
+    return this.#parts.devices.detach(bdf, options);
   }
 
   nmi(): void {
@@ -289,7 +312,7 @@ export class VirtualMachine implements Vm {
       cpus: config.cpus,
       memoryBytes: config.memoryBytes,
       kernel: config.kernel,
-      ...(this.#parts.iommu ? { iommu: this.#parts.iommu } : {}),
+      ...(this.#parts.devices.iommu ? { iommu: this.#parts.devices.iommu } : {}),
       devices: this.#machine ? this.#functionReports() : this.#pastReports(),
       exits: this.exits(),
       reboots: this.#reboots,
@@ -297,12 +320,15 @@ export class VirtualMachine implements Vm {
   }
 
   #functionReports(): FunctionReport[] {
-    return this.#parts.functions.map((fn) => fn.report());
+    return this.#parts.devices.reports();
   }
 
   /** BARs and vectors as the guest had them last, with the resets that came after. */
   #pastReports(): FunctionReport[] {
-    return this.#functionReports().map((now, i) => ({ ...(this.#lastReports?.[i] ?? now), resets: now.resets }));
+    return this.#functionReports().map((now) => {
+      const last = this.#lastReports?.find(({ label }) => label === now.label);
+      return { ...(last ?? now), resets: now.resets };
+    });
   }
 
   /** The guest writes no more. */

@@ -1,5 +1,6 @@
 /** The public face of a virtual machine. */
 import type { GeneralRegisters, SystemRegisters } from '../../native/types.ts';
+import type { DeviceConfig } from '../config/model.ts';
 import type { FunctionReport } from '../pci/function.ts';
 
 /** How a run ended. */
@@ -33,7 +34,35 @@ export type VmEvent =
   | { readonly type: 'state'; readonly state: VmState }
   | { readonly type: 'reboot'; readonly count: number }
   | { readonly type: 'warning'; readonly message: string }
-  | { readonly type: 'device'; readonly label: string; readonly what: string };
+  | { readonly type: 'device'; readonly bdf: string; readonly label: string; readonly what: string }
+  /** The functions of one device were plugged in behind a root port. */
+  | { readonly type: 'device-attached'; readonly bdfs: readonly string[]; readonly port: string }
+  /** The guest was asked to let go of a device: by the user, or because its host driver is being unbound. */
+  | { readonly type: 'device-detach-requested'; readonly bdfs: readonly string[]; readonly by: 'user' | 'host' }
+  /** A device was given back. */
+  | { readonly type: 'device-detached'; readonly bdfs: readonly string[]; readonly how: DetachedHow };
+
+/** `released`: the guest let go of the device, or was off. `forced`: it was taken away under the guest. */
+export type DetachedHow = 'released' | 'forced';
+
+export interface AttachedDevice {
+  /** Host addresses, in full form. */
+  readonly bdfs: readonly string[];
+  /** Name of the root port. */
+  readonly port: string;
+}
+
+export interface DetachOptions {
+  /** How long the guest may take. Linux waits 5 s for second thoughts before it begins. Default 15 s. */
+  readonly timeoutMs?: number;
+  /** Takes the device away when the guest does not let go of it in time, or cannot be asked to. Default false. */
+  readonly force?: boolean;
+}
+
+export interface DetachedDevice {
+  readonly bdfs: readonly string[];
+  readonly how: DetachedHow;
+}
 
 export type VmState = 'created' | 'running' | 'paused' | 'stopping' | 'stopped' | 'closed';
 
@@ -131,6 +160,23 @@ export interface Vm extends AsyncDisposable {
   stop(): Promise<void>;
   /** Stops, gives every device back, frees memory. A second call is ignored. */
   close(): Promise<void>;
+  /**
+   * Plugs a device into a root port: the one it names, else the first spare one (`hotplugPorts`). Resolves when it is
+   * plugged in; a running guest then finds it by itself.
+   * @param device one, or several functions of one host device
+   * @throws CausewayError CONFIG_INVALID, PORT_UNAVAILABLE, STATE, and what assigning a device throws; nothing has changed then
+   * @example
+   * await vm.attachDevice('0000:01:00.0');
+   */
+  attachDevice(device: string | DeviceConfig | readonly (string | DeviceConfig)[]): Promise<AttachedDevice>;
+  /**
+   * Asks the guest to let go of a device, as the attention button of its slot does, then resets it and gives it back. The
+   * other functions of its slot leave with it.
+   * @param bdf host address
+   * @throws CausewayError DEVICE_NOT_FOUND, TIMEOUT (the device stays), PORT_UNAVAILABLE for one on the root bus, which only
+   *   `force` takes away
+   */
+  detachDevice(bdf: string, options?: DetachOptions): Promise<DetachedDevice>;
   events(): AsyncIterable<VmEvent>;
   exits(): ExitCounters;
   report(): VmReport;

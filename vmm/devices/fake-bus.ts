@@ -21,6 +21,7 @@ export class FakeBus implements DeviceBus {
       isFree: (start, size) => this.#traps.isFree({ start, size }),
       accessCounts: () => [],
       allocateShared: (sizeBytes) => new Uint8Array(sizeBytes),
+      releaseShared: () => {},
     };
   }
 

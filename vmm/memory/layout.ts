@@ -22,22 +22,18 @@ export const LAPIC_BASE = 0xfee0_0000;
 /** Three pages that KVM on Intel needs for real mode, and the page of its identity map. Below 4 GiB, in the hole. */
 export const KVM_TSS_BASE = 0xfffb_d000;
 export const KVM_IDENTITY_MAP_BASE = 0xfffb_c000;
-/**
- * Buses that ECAM covers. Linux probes every device number of every bus that exists, two exits each, so none is offered
- * that cannot hold a device.
- */
-export const ECAM_BUSES = 1;
-
-const ECAM: Range = { start: 0xe000_0000, size: ECAM_BUSES * MIB };
-const MMIO32: Range = { start: PCI_HOLE_START, size: ECAM.start - PCI_HOLE_START };
+const ECAM_START = 0xe000_0000;
+const MMIO32: Range = { start: PCI_HOLE_START, size: ECAM_START - PCI_HOLE_START };
 /** The 64-bit window starts here or in the middle of what the CPU can address, so that big BARs are naturally aligned. */
 const MMIO64_START: number = 64 * GIB;
 
 /**
  * @param sizeBytes guest RAM, a multiple of 4 KiB
  * @param physicalBits width of guest-physical addresses (CPUID 0x80000008); the 64-bit window stays below 2^bits
+ * @param buses that ECAM covers. Linux probes every device number of every bus that MCFG names and the hierarchy does not
+ *   lead to, two exits each, so none is offered that cannot hold a device
  */
-export function memoryLayout(sizeBytes: number, physicalBits: number): MemoryLayout {
+export function memoryLayout(sizeBytes: number, physicalBits: number, buses = 1): MemoryLayout {
   const low: Range = { start: 0, size: Math.min(sizeBytes, PCI_HOLE_START) };
   const high: Range = { start: HIGH_RAM_START, size: sizeBytes - low.size };
   const ram = high.size > 0 ? [low, high] : [low];
@@ -46,7 +42,8 @@ export function memoryLayout(sizeBytes: number, physicalBits: number): MemoryLay
   // Natural alignment of the largest BAR wants a start that is itself well aligned, where there is room for that.
   const aligned = [32 * GIB, GIB].map((align) => Math.max(Math.min(MMIO64_START, top / 2), alignUp(ramEnd, align)));
   const start = aligned.find((candidate) => candidate < top) ?? top;
-  return { ram, mmio32: MMIO32, mmio64: { start, size: Math.max(0, Math.min(top - start, 512 * GIB)) }, ecam: ECAM };
+  const mmio64 = { start, size: Math.max(0, Math.min(top - start, 512 * GIB)) };
+  return { ram, mmio32: MMIO32, mmio64, ecam: { start: ECAM_START, size: buses * MIB } };
 }
 
 /**

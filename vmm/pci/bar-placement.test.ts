@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { GIB, MIB } from '../base/bits.ts';
 import { endOf, overlaps } from '../base/ranges.ts';
 import { memoryLayout } from '../memory/layout.ts';
-import { PORT_WINDOW, placeBars } from './bar-placement.ts';
+import { PORT_WINDOW, placeSlots } from './bar-placement.ts';
 import type { BarRequest, PciFunction } from './function.ts';
 
 const windows = { ...memoryLayout(GIB, 40), ports: PORT_WINDOW };
@@ -14,6 +14,12 @@ const bar = (index: number, sizeBytes: number, more: Partial<BarRequest> = {}): 
   prefetchable: false,
   ...more,
 });
+/** Each function on the root bus. */
+const placeBars = (functions: readonly PciFunction[], within = windows) =>
+  placeSlots(
+    functions.map((each) => ({ port: undefined, functions: [{ fn: each, number: 0 }] })),
+    within,
+  ).bars;
 const fn = (...bars: BarRequest[]) => ({ label: 'test', bars }) as unknown as PciFunction;
 
 it('aligns naturally, keeps BARs apart, and sorts them into their windows', () => {

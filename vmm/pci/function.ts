@@ -32,6 +32,7 @@ export interface BarRequest {
 
 /** What the machine offers to a function for one power cycle. */
 export interface PciServices {
+  /** At the moment: behind a root port the guest gives the bus its number. */
   readonly address: GuestBdf;
   readonly slots: MemorySlots;
   /** Traps on guest-physical memory. */
@@ -40,7 +41,16 @@ export interface PciServices {
   readonly irq: IrqRouter;
   /** The IOAPIC pin of this function's INTx; its own. */
   readonly intxGsi: Gsi;
-  /** Windows in which a memory BAR may be mapped (32-bit, 64-bit); elsewhere it stays unmapped. */
+  /** 1 to 4 for INTA to INTD. */
+  readonly intxPin: number;
+  /** Other functions share the device number. */
+  readonly isMultiFunction: boolean;
+  /** The guest itself has power-cycled or reset what this function is plugged into; else the whole machine starts. */
+  readonly isReset: boolean;
+  /**
+   * Windows in which a memory BAR may be mapped; elsewhere it stays unmapped. Behind a root port those that it hands on at
+   * the moment: {@link PciFunction.windowsChanged} tells when they change.
+   */
   readonly memoryWindows: readonly Range[];
   readonly portWindow: Range;
   /** Tells KVM that a VFIO group or device takes part (KVM_DEV_VFIO_FILE_ADD), and that it no longer does. */
@@ -149,7 +159,7 @@ export interface FunctionReport {
   };
   /** What resets were done and how, oldest first. */
   readonly resets: readonly {
-    readonly when: 'boot' | 'reboot' | 'release' | 'guest';
+    readonly when: 'boot' | 'reboot' | 'release' | 'guest' | 'error';
     readonly method: string;
     readonly ok: boolean;
     /** What the device then had that it should not, for people. */
@@ -169,11 +179,16 @@ export interface PciFunction {
   writeConfig(offset: number, width: number, value: number): void;
   /** Firmware's part: sets the BAR's address before the guest starts, decode stays off. */
   placeBar(index: number, address: number): void;
-  /** Before the first vCPU runs. The device is reset, its config image is as after power-on, nothing is mapped. */
+  /**
+   * Before the first vCPU runs, or when a guest powers the slot on. The device is reset, its config image is as after
+   * power-on, nothing is mapped.
+   */
   powerOn(services: PciServices): void;
-  /** After the last vCPU stopped. Everything taken from the services is given back; the device is quiet. */
+  /** After the last vCPU stopped, or under a guest that has no use for it any more. Everything taken from the services is given back; the device is quiet. */
   powerOff(): void;
   report(): FunctionReport;
+  /** The windows of {@link PciServices} are others now. */
+  windowsChanged?(): void;
   /**
    * KVM_RUN failed with EFAULT: a direct mapping may have been revoked under the guest. Drops what cannot be trusted
    * and traps it instead. True when something changed, so that the guest can go on.

@@ -1,17 +1,15 @@
 /** Function 00:00.0: the host bridge. Guests look for one before they trust a way into config space. */
 import { writeLe } from '../base/bits.ts';
 import type { ConfigWindow } from './config-window.ts';
-import type { FunctionReport, PciFunction } from './function.ts';
+import type { ConfigTarget } from './pci-bus.ts';
 
 /** Red Hat's generic PCIe host bridge: no driver binds, no chipset quirk applies. */
 const VENDOR_ID = 0x1b36;
 const DEVICE_ID = 0x0008;
 const CLASS_HOST_BRIDGE = 0x0600_0000;
 
-export class HostBridge implements PciFunction {
-  readonly label = 'host bridge';
+export class HostBridge implements ConfigTarget {
   readonly window: ConfigWindow;
-  readonly bars = [];
 
   constructor(window: ConfigWindow) {
     this.window = window;
@@ -21,11 +19,4 @@ export class HostBridge implements PciFunction {
   }
 
   writeConfig(): void {}
-  placeBar(): void {}
-  powerOn(): void {}
-  powerOff(): void {}
-
-  report(): FunctionReport {
-    return { label: this.label, bars: [], interrupts: { mode: 'none', available: 0, routed: 0 }, resets: [] };
-  }
 }

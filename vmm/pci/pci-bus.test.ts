@@ -4,8 +4,7 @@ import { BusMemory, LATCH_WORD } from '../bus/bus-memory.ts';
 import { SharedBytes, TrapTable } from '../bus/trap-table.ts';
 import { ConfigSpace } from './config-space.ts';
 import { ConfigStore } from './config-window.ts';
-import type { PciFunction } from './function.ts';
-import { PciBus } from './pci-bus.ts';
+import { type ConfigTarget, keyOf, PciBus } from './pci-bus.ts';
 
 const ECAM = { start: 0xe000_0000, size: 0x10_0000 };
 
@@ -19,25 +18,20 @@ function bus() {
   pci.attach(mmio, ports, ECAM);
   const store = new ConfigStore(2);
   const writes: string[] = [];
-  const functions = [0, 1].map((number): PciFunction => {
+  const functions = [0, 1].map((number): ConfigTarget => {
     const window = store.allocate();
     const space = new ConfigSpace(window, { read: () => 0, write: () => {} }, 4096);
     space.guestWrite.fill(0xff);
     return {
-      label: `function ${number}`,
       window,
-      bars: [],
       writeConfig: (offset, width, value) => {
         writes.push(`${number}: ${width}@${offset.toString(16)}=${value.toString(16)}`);
         space.write(offset, width, value);
       },
-      placeBar: () => {},
-      powerOn: () => {},
-      powerOff: () => {},
-      report: () => ({ label: '', bars: [], interrupts: { mode: 'none', available: 0, routed: 0 }, resets: [] }),
     };
   });
-  const addresses = functions.map((fn) => pci.plug(fn).device);
+  const addresses = functions.map((_, device) => device);
+  pci.apply(new Map(functions.map((fn, device) => [keyOf({ bus: 0, device, function: 0 }), fn])));
   const write = (address: number, width: number, value: number): void => {
     const found = mmio.handlerAt(address);
     found?.handler.write(found.offset, width, value);

@@ -1,27 +1,35 @@
-/** The guest's root bus: which function answers at which address, and the ways into config space. */
-
+/** The ways into the guest's PCI config space, and which function answers at which address. */
 import { ones } from '../base/bits.ts';
-import { CausewayError } from '../base/errors.ts';
 import type { Range } from '../base/ranges.ts';
 import type { BusMemory } from '../bus/bus-memory.ts';
 import { LATCH_WORD } from '../bus/bus-memory.ts';
 import type { TrapHandler, TrapMap } from '../bus/trap.ts';
-import { CONFIG_SPACE_SIZE } from './config-window.ts';
-import type { GuestBdf, PciFunction } from './function.ts';
+import { CONFIG_SPACE_SIZE, type ConfigWindow } from './config-window.ts';
+import type { GuestBdf } from './function.ts';
 
 const CONFIG_ADDRESS_PORT = 0xcf8;
 const CONFIG_DATA_PORT = 0xcfc;
 const ENABLE_BIT = 0x8000_0000;
-const DEVICES_PER_BUS = 32;
 
 /** `00:01.0` */
 export function formatGuestBdf({ bus, device, function: fn }: GuestBdf): string {
   return `${bus.toString(16).padStart(2, '0')}:${device.toString(16).padStart(2, '0')}.${fn}`;
 }
 
+/** Requester number of an address: bus, device and function in 16 bits. */
+export function keyOf({ bus, device, function: fn }: GuestBdf): number {
+  return (bus << 8) | (device << 3) | fn;
+}
+
+/** Whoever has config space: vCPU threads read its window, writes come here, at most a dword at a time. */
+export interface ConfigTarget {
+  readonly window: ConfigWindow;
+  writeConfig(offset: number, width: number, value: number): void;
+}
+
 export class PciBus {
-  readonly #functions = new Map<number, PciFunction>();
   readonly #bus: BusMemory;
+  #targets: ReadonlyMap<number, ConfigTarget> = new Map();
 
   constructor(bus: BusMemory) {
     this.#bus = bus;
@@ -56,16 +64,12 @@ export class PciBus {
     });
   }
 
-  /** Puts a function on the next free device number, as function 0. @throws CausewayError TOO_MANY_DEVICES */
-  plug(fn: PciFunction): GuestBdf {
-    for (let device = 0; device < DEVICES_PER_BUS; device++) {
-      const key = device << 3;
-      if (this.#functions.has(key)) continue;
-      this.#functions.set(key, fn);
-      this.#bus.windowOf[key] = fn.window.index + 1;
-      return { bus: 0, device, function: 0 };
-    }
-    throw new CausewayError('TOO_MANY_DEVICES', `the guest's bus has room for ${DEVICES_PER_BUS - 1} devices`);
+  /** Makes exactly these answer, by {@link keyOf} their addresses. What goes, goes first. */
+  apply(targets: ReadonlyMap<number, ConfigTarget>): void {
+    const { windowOf } = this.#bus;
+    for (const key of this.#targets.keys()) if (!targets.has(key)) windowOf[key] = 0;
+    for (const [key, { window }] of targets) windowOf[key] = window.index + 1;
+    this.#targets = targets;
   }
 
   /**
@@ -94,7 +98,7 @@ export class PciBus {
 
   /** @param address offset into all of config space */
   #write(address: number, width: number, value: number): void {
-    const fn = this.#functions.get(Math.floor(address / CONFIG_SPACE_SIZE));
-    fn?.writeConfig(address % CONFIG_SPACE_SIZE, width, value);
+    const target = this.#targets.get(Math.floor(address / CONFIG_SPACE_SIZE));
+    target?.writeConfig(address % CONFIG_SPACE_SIZE, width, value);
   }
 }

@@ -1,0 +1,83 @@
+/** Devices that come and go while a stock guest runs: native PCIe hot-plug, and a host that wants its card back. */
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Lab, LabOptions } from '../lab/index.ts';
+import type { HotplugResult } from './inside/hotplug.ts';
+import { CARD_GONE, CARD_WORKS } from './inside/marks.ts';
+import { buildGuest } from './support/guests.ts';
+import { aliveLab, openTestLab, runInside, say, tail } from './support/test-lab.ts';
+
+const CYCLES = 5;
+const MEMORY = '192M';
+const HOST: LabOptions = { kernel: '6.1', devices: ['e1000e'] };
+
+/** Each turn: waits for a card, uses it until it goes. The console is quiet but for the marks. */
+const TURNS = (turns: number): string => `
+echo GUEST-WAITS
+turn=0
+while [ $turn -lt ${turns} ]; do
+  while [ ! -e /sys/class/net/eth0/device/vendor ]; do sleep 0.2; done
+  grep -i -H . /sys/class/net/eth0/device/current_link_speed
+  udhcpc -i eth0 -n -q -t 20 -T 1 && ping -A -c 3 -q 10.0.2.2 && echo "${CARD_WORKS} $turn "
+  while [ -e /sys/class/net/eth0 ]; do ping -A -c 20 -q 10.0.2.2 > /dev/null 2>&1; sleep 0.1; done
+  echo "${CARD_GONE} $turn "
+  turn=$((turn + 1))
+done
+dmesg | grep -i -E 'pciehp|_OSC|hot-?plug|BUG|WARN|AER' | tail -n 60
+`;
+
+let lab: Lab;
+let bdf: string;
+
+beforeAll(async () => {
+  lab = await openTestLab(HOST);
+  bdf = lab.devices[0]!.bdf;
+});
+
+beforeEach(async () => {
+  lab = await aliveLab(lab, HOST);
+});
+
+afterAll(async () => {
+  await lab?.close();
+});
+
+test('a card comes and goes under a running guest, and the host may take it', async () => {
+  const guest = await buildGuest('6.1', { modules: ['e1000e'], script: TURNS(CYCLES + 2) });
+  const config = { ...guest, memory: MEMORY, cpus: 2, hotplugPorts: 2, rebootLimit: 0 };
+  const result = await runInside<HotplugResult>(
+    lab,
+    'hotplug',
+    { config, bdf, cycles: CYCLES, unbind: true },
+    { timeoutMs: 9 * 60_000 },
+  );
+  const log = `${tail(result.console)}\n${JSON.stringify(result.events)}`;
+  say(
+    `attached in ${result.attachMs.join(', ')} ms, detached in ${result.detachMs.join(', ')} ms, unbound in ${result.unbindMs} ms`,
+  );
+  expect(result.exit, log).toBe('shutdown');
+  for (let turn = 0; turn < CYCLES + 2; turn++) {
+    expect(result.console, log).toContain(`${CARD_WORKS} ${turn} `);
+    expect(result.console, log).toContain(`${CARD_GONE} ${turn} `);
+  }
+  expect(result.console, log).not.toMatch(/Call Trace|BUG:|Oops|Power fault/);
+  const told = result.events.flatMap((event) => (event.type.startsWith('device-') ? [event] : []));
+  const cycle = (by: 'user' | 'host') => [
+    { type: 'device-attached', bdfs: [bdf], port: 'hotplug1' },
+    { type: 'device-detach-requested', bdfs: [bdf], by },
+    { type: 'device-detached', bdfs: [bdf], how: 'released' },
+  ];
+  const cycles = [...Array.from({ length: CYCLES }, () => cycle('user')), cycle('host'), cycle('user')].flat();
+  expect(told, log).toEqual(cycles);
+  // The kernel holds the device's lock while it unbinds it, and resets nothing in that time.
+  const warnings = result.events.flatMap((event) => (event.type === 'warning' ? [event.message] : []));
+  expect(
+    warnings.filter((message) => !/reset for release: none:.*EAGAIN/.test(message)),
+    log,
+  ).toEqual([]);
+  // Nothing of a card is left when it has gone.
+  expect(result.filesAfter, log).toEqual(result.filesBefore);
+  expect(result.lockedAfter, log).toMatch(/^ *0 kB, *0 kB$/);
+  expect(result.driverAfterUnbind, log).toBeUndefined();
+  // Linux lets go at once of a card that has gone; a button would have it wait for five seconds first.
+  expect(result.unbindMs, log).toBeLessThan(30_000);
+});
