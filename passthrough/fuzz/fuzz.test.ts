@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { fuzz } from './fuzz.ts';
 
-const OPERATIONS = 60_000;
+const OPERATIONS = 50_000;
 
 // Enforces D42, D46, I87, P6, P38.
 test.each([
