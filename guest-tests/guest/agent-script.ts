@@ -79,7 +79,8 @@ send() { # sequence
   show E "$1" "$dir/err" ${WINDOW.errors}
   check=$((($1 + 3 * $2 + 5 * $3 + 7 * $4 + 11 * $5) % 65521))
   say R "$@" $check $(digest "$dir/out") $(digest "$dir/err")
-  : > "$dir/sent"
+  # The next request may have come already, and taken the folder away.
+  { : > "$dir/sent"; } 2> /dev/null
 }
 
 shorten() { # file

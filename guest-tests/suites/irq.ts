@@ -6,24 +6,29 @@ import { leaseAddress, netInterface, ROUTER } from './support/network.ts';
 const EDU = '1234:11e8';
 const E1000E = '8086:10d3';
 const FLOOD = 100_000;
+/** On a slow host it ends earlier. */
+const FLOOD_MS = 120_000;
 const PINGS = 20;
 
-test('edu: INTx and MSI, masks, latency', { needs: isDevice(EDU) }, async (fixtures) => {
-  await fixtures.payload('edu-irq', { args: { loops: 1000 }, timeoutMs: 100_000 });
+test('edu: INTx and MSI, masks, latency', { needs: isDevice(EDU) }, async ({ payload }) => {
+  await payload('edu-irq', { args: { loops: 1000 }, timeoutMs: 100_000 });
 });
 
-test(`edu: none of ${FLOOD} MSIs is lost`, {
+test(`edu: no MSI is lost in a flood of ${FLOOD}`, {
   needs: isDevice(EDU),
-  timeoutMs: 300_000,
-  silenceMs: 280_000,
-}, async (fixtures) => {
-  await fixtures.payload('edu-irq', { args: { loops: 10, flood: FLOOD }, timeoutMs: 270_000 });
+  timeoutMs: 240_000,
+  silenceMs: 200_000,
+}, async ({ payload, log }) => {
+  const args = { loops: 10, flood: FLOOD, flood_ms: FLOOD_MS };
+  const { metrics } = await payload('edu-irq', { args, timeoutMs: 200_000 });
+  const sent = metrics['msi-flood']?.value ?? 0;
+  if (sent < FLOOD) log(`this host had time for ${sent} in ${FLOOD_MS / 1000} s`);
 });
 
 test('NVMe: MSI-X vectors, masks, pending bits, latency', {
   needs: [isClass('nvme'), hasCapability('MSI-X')],
-}, async (fixtures) => {
-  await fixtures.payload('nvme-msix', { args: { loops: 500 }, timeoutMs: 100_000 });
+}, async ({ payload }) => {
+  await payload('nvme-msix', { args: { loops: 500 }, timeoutMs: 100_000 });
 });
 
 /** The driver's name of each mode, and how /proc/interrupts names it. */
