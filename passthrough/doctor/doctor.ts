@@ -10,9 +10,12 @@ import { readDevice, readText } from '../host/sysfs.ts';
 import { LegacyContainer } from '../vfio/container.ts';
 import { openIommufd } from '../vfio/iommufd.ts';
 import { checkDeviceDetails } from './device-checks.ts';
+import { checkFacts } from './fact-checks.ts';
 import { type Finding, findingOf, fix } from './finding.ts';
+import { checkHost } from './host-checks.ts';
 import { checkIommu } from './iommu-checks.ts';
 import { checkKvmHost } from './kvm-checks.ts';
+import { checkPath } from './path-checks.ts';
 
 export interface DoctorOptions {
   readonly bdfs: readonly HostBdf[];
@@ -22,14 +25,16 @@ export interface DoctorOptions {
 
 /** Worst first. */
 export function examine(native: Native, { bdfs, ramBytes }: DoctorOptions): Finding[] {
-  const findings = [...checkKvmHost(native), ...checkIommu(native), ...checkVfio(native, bdfs)];
+  const findings = [...checkKvmHost(native), ...checkIommu(native), ...checkVfio(native, bdfs), ...checkHost(native)];
   const errors = checkDevices(native, bdfs, ramBytes, { findHolders: true });
   // That VFIO is not loaded has been said above.
   const told = (error: CausewayError): boolean => error.code === 'VFIO_MISSING' && error.bdf === undefined;
   findings.push(...errors.filter((error) => !told(error)).map((error) => findingOf(error)));
   for (const bdf of bdfs) {
     const device = readDevice(native, bdf);
-    if (device) findings.push(...checkDeviceDetails(native, device, native.pageSizeBytes));
+    if (!device) continue;
+    findings.push(...checkDeviceDetails(native, device, native.pageSizeBytes));
+    findings.push(...checkFacts(native, device), ...checkPath(native, device, ramBytes));
   }
   if (errors.length === 0 && bdfs.length > 0) findings.push(...dryOpen(native, bdfs));
   const rank = { fatal: 0, warning: 1, info: 2 };
