@@ -207,7 +207,7 @@ describe('on the root bus', () => {
     expect(world.held).toEqual([]);
   });
 
-  // Enforces P48.
+  // Enforces G71, P48.
   test('the host gets it back at once', async () => {
     const world = new World([FIRST, SECOND], 0);
     world.guest.write(0, 1, 4, 2, 0x0006);
@@ -220,7 +220,7 @@ describe('on the root bus', () => {
 });
 
 describe('the host wants a device behind a port', () => {
-  // Enforces P48.
+  // Enforces G71, P48.
   test('the guest is told that it is gone, lets go, and the host has it', async () => {
     const world = new World([{ bdf: FIRST, port: 'slot' }], 0);
     world.cards[0]!.fireRequest();
@@ -233,6 +233,7 @@ describe('the host wants a device behind a port', () => {
     expect(world.told().at(-1)).toBe(`detached ${FIRST} released`);
   });
 
+  // Enforces G71.
   test('from a guest that does nothing it is taken within five seconds', async () => {
     const world = new World([{ bdf: FIRST, port: 'slot' }], 0);
     world.cards[0]!.fireRequest();
@@ -252,7 +253,7 @@ describe('the host wants a device behind a port', () => {
   });
 });
 
-// Enforces P49.
+// Enforces G70, P49.
 test.each([
   ['pause', ['pause'], 1],
   ['stop', ['stop'], 1],
