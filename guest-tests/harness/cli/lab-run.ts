@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type Lab, LabError, openLab } from '../../../lab/index.ts';
+import { CausewayError } from '../../../vmm/base/errors.ts';
 import { LAB_PEER_ADDRESS, PEER_VARIABLE, prepareGuests, TcpPeer } from '../../guest/index.ts';
 import { type RunRecord, TEST_EXIT } from '../model.ts';
 import { readRun } from '../report/compare.ts';
@@ -34,6 +35,8 @@ const CLI = join(HERE, import.meta.url.endsWith('.ts') ? '../../..' : '../../../
 const MOST_STARTS = 4;
 /** The inner harness says something every 30 s. */
 const SILENCE_MS = 300_000;
+/** What the run in the lab has for an end in order. */
+const END_MS = 90_000;
 
 /** `--lab` is a list, and options of a device are behind commas too: what has a `=` belongs to the model before it. */
 export function joinModels(parts: readonly string[]): string[] {
@@ -54,42 +57,71 @@ export async function runInLab(options: LabRunOptions): Promise<RunRecord> {
   await prepareGuests((line) => stderr.write(`lab: ${line}\n`));
   await using peer = await TcpPeer.listen();
   const ktap = new ResumedLines(options.options.json === '-' ? undefined : options.stdout);
-  for (let start = 1; ; start++) {
-    const died = await oneLab(options, ktap, peer.port, start > 1 || options.options.resume !== undefined);
-    if (existsSync(result)) return readRun(readFileSync(result, 'utf8'));
-    if (options.signal.aborted || start === MOST_STARTS) {
-      throw new LabError('LAB_DIED', `the lab ended without a result: ${died}`);
+  let lab: Lab | undefined;
+  try {
+    for (let start = 1; ; start++) {
+      lab ??= await openRunLab(options);
+      const isResumed = start > 1 || options.options.resume !== undefined;
+      const { died, lost } = await oneStart(options, lab, ktap, peer.port, isResumed);
+      if (existsSync(result)) return readRun(readFileSync(result, 'utf8'));
+      if (options.signal.aborted || start === MOST_STARTS) {
+        throw new LabError('LAB_DIED', `the run in the lab has no result: ${died}`);
+      }
+      stderr.write(`causeway test: ${died}; going on${lost ? ' in a new lab' : ''}\n`);
+      if (!lost) continue;
+      await lab.close();
+      lab = undefined;
     }
-    stderr.write(`causeway test: ${died}; going on in a new lab\n`);
+  } finally {
+    await lab?.close();
   }
 }
 
-async function oneLab(run: LabRunOptions, ktap: ResumedLines, peerPort: number, isResumed: boolean): Promise<string> {
-  const { options, words, folder, signal, stderr } = run;
+async function openRunLab({ models, options, folder, signal, stderr }: LabRunOptions): Promise<Lab> {
   const kernel = options['lab-kernel'];
-  await using lab = await openLab({
-    devices: run.models,
-    shareDir: folder.path,
-    ...(kernel === undefined ? {} : { kernel }),
-    signal,
-    log: (line) => stderr.write(`lab: ${line}\n`),
-  });
+  // Until it is open: an open lab is closed only after the run in it has ended.
+  const opening = new AbortController();
+  const onAbort = (): void => opening.abort();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await openLab({
+      devices: models,
+      shareDir: folder.path,
+      ...(kernel === undefined ? {} : { kernel }),
+      signal: opening.signal,
+      log: (line) => stderr.write(`lab: ${line}\n`),
+    });
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Runs the command in the lab. @returns how it ended, and whether that lab can be used further */
+async function oneStart(
+  run: LabRunOptions,
+  lab: Lab,
+  ktap: ResumedLines,
+  peerPort: number,
+  isResumed: boolean,
+): Promise<{ readonly died: string; readonly lost: boolean }> {
+  const { options, words, folder, signal, stderr } = run;
   ktap.restart();
   const give = new AbortController();
-  const onSilence = (): void => give.abort(new Error(`silent for ${SILENCE_MS / 1000} s`));
-  const silence = setTimeout(onSilence, SILENCE_MS);
-  const environment = ['env', `${PEER_VARIABLE}=${LAB_PEER_ADDRESS}:${peerPort}`];
+  const onAbort = (): void => {
+    // In order: the run in the lab gives the devices back and writes what it has.
+    lab.signalAll('SIGTERM');
+    setTimeout(() => give.abort(new Error('interrupted')), END_MS).unref();
+  };
+  signal.addEventListener('abort', onAbort, { once: true });
+  const silence = setTimeout(() => give.abort(new Error(`silent for ${SILENCE_MS / 1000} s`)), SILENCE_MS);
   const command = [
-    ...environment,
-    process.execPath,
-    CLI,
-    'test',
-    ...words,
+    ...['env', `${PEER_VARIABLE}=${LAB_PEER_ADDRESS}:${peerPort}`],
+    ...[process.execPath, CLI, 'test', ...words],
     ...innerArguments(lab, options, folder.path, isResumed),
   ];
   try {
     const { code } = await lab.exec(command, {
-      signal: AbortSignal.any([give.signal, signal]),
+      signal: give.signal,
       keepOutput: false,
       onStdout: (chunk) => {
         silence.refresh();
@@ -100,11 +132,15 @@ async function oneLab(run: LabRunOptions, ktap: ResumedLines, peerPort: number, 
         stderr.write(chunk);
       },
     });
-    return `the harness in the lab ended with ${code}${code === TEST_EXIT.usage ? ' (usage)' : ''}`;
+    // A fault of the command line is told, and would be the same again.
+    if (code === TEST_EXIT.usage) throw new CausewayError('CONFIG_INVALID', 'the run in the lab did not begin');
+    return { died: `the harness in the lab ended with ${code}`, lost: false };
   } catch (error) {
-    return error instanceof Error ? error.message.split('\n')[0]! : String(error);
+    if (error instanceof CausewayError) throw error;
+    return { died: error instanceof Error ? error.message.split('\n')[0]! : String(error), lost: true };
   } finally {
     clearTimeout(silence);
+    signal.removeEventListener('abort', onAbort);
   }
 }
 

@@ -14,7 +14,7 @@ export const STYLE = `
   }
 }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 -apple-system, "Segoe UI", Roboto, Cantarell, "Noto Sans", "DejaVu Sans", system-ui, sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 26px; font-weight: 650; letter-spacing: -.02em; margin: 0 0 2px; }
 h2 { font-size: 18px; font-weight: 650; letter-spacing: -.01em; margin: 44px 0 12px; }

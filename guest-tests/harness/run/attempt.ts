@@ -3,6 +3,7 @@
  * written down, and ended, and nothing that was started stays.
  */
 import { relative } from 'node:path';
+import { CrashWatch } from '../../guest/crash-watch.ts';
 import type { CrashRecord, MetricRecord, SubtestRecord } from '../model.ts';
 import type { TestSpec } from '../registry.ts';
 import { type Ending, endingOf } from './failures.ts';
@@ -21,7 +22,7 @@ export interface Limits {
   readonly endMs: number;
 }
 
-export const LIMITS: Limits = { testMs: 120_000, silenceMs: undefined, escalationMs: 2000, endMs: 30_000 };
+export const LIMITS: Limits = { testMs: 120_000, silenceMs: undefined, escalationMs: 10_000, endMs: 30_000 };
 
 export interface AttemptOptions extends Pick<ScopeOptions, 'device' | 'guests' | 'onLog'> {
   readonly spec: TestSpec;
@@ -132,9 +133,23 @@ class RunningAttempt {
     return { kind: 'pass' };
   }
 
+  /** A guest tells of a crash when its report is complete, which takes a while: here the test is over already. */
+  #readConsoles(): void {
+    for (const owned of this.scope.guests) {
+      if (owned.trouble) continue;
+      const watch = new CrashWatch({
+        onTrouble: (trouble) => this.scope.onTrouble(owned, trouble),
+        onWarning: () => {},
+      });
+      for (const line of owned.guest.console().split(/\r?\n/)) watch.line(line);
+      watch.finish();
+    }
+  }
+
   /** Asks, dumps, ends. What comes out can be worse than `ending`, never better. */
   async #wrapUp(ending: Ending, done: Promise<Ending>): Promise<Ending> {
     const { limits, spec } = this.#options;
+    this.#readConsoles();
     // A test that went well on a kernel that had an oops did not go well.
     let result = ending.kind === 'pass' && this.#crash ? this.#crash : ending;
     if (result.kind === 'timeout') result = await this.#whereIsIt(result);
@@ -162,14 +177,21 @@ class RunningAttempt {
       // One that never got ready has been ended by who waited for it.
       if (owned.guest.vm.state !== 'running') continue;
       const before = owned.consoleBytes;
-      await attemptTo(() => owned.guest.sysrq('w'));
-      await sleep(escalationMs);
-      if (owned.consoleBytes > before) continue;
-      silent.push(owned);
+      // A kernel takes keys only when it is up: silence of one that boots says nothing.
+      if (owned.isReady) {
+        await attemptTo(() => owned.guest.sysrq('w'));
+        await sleep(escalationMs);
+        if (owned.consoleBytes > before) continue;
+        silent.push(owned);
+      }
       await attemptTo(() => owned.guest.nmi());
       await sleep(escalationMs);
     }
-    if (silent.length === 0) return late;
+    const booting = this.scope.guests
+      .filter(({ isReady }) => !isReady)
+      .map(({ number }) => `guest ${number} was booting`);
+    if (silent.length === 0)
+      return booting.length === 0 ? late : { ...late, reason: `${late.reason}: ${booting.join(', ')}` };
     const which = silent.map(({ number }) => number).join(', ');
     return { kind: 'hang', reason: `${late.reason}, and guest ${which} does not answer` };
   }

@@ -40,6 +40,7 @@ function whereInTest(error: Error): string | undefined {
   const frames = (error.stack ?? '').split('\n').map((line) => line.trim());
   return frames.find(
     (line) =>
-      line.startsWith('at ') && !/node:|node_modules|[\\/]guest-tests[\\/]harness[\\/](?!.*\.test\.)/.test(line),
+      line.startsWith('at ') &&
+      !/node:|node_modules|[\\/]guest-tests[\\/](?:harness|guest|bare)[\\/](?!.*\.test\.)/.test(line),
   );
 }

@@ -35,6 +35,8 @@ export interface OwnedGuest {
   /** How much it printed, to see whether it still does. */
   consoleBytes: number;
   trouble: Trouble | undefined;
+  /** Commands can be run. */
+  isReady: boolean;
 }
 
 /** A multiboot kernel as a PVH kernel in a file of its own; others as they are. */
@@ -63,15 +65,11 @@ export class Scope {
   readonly #abort = new AbortController();
   readonly #options: ScopeOptions;
   #guestCount = 0;
-  #onTrouble: (owned: OwnedGuest, trouble: Trouble) => void = () => {};
+  /** Called for every guest that crashes or hangs. */
+  onTrouble: (owned: OwnedGuest, trouble: Trouble) => void = () => {};
 
   constructor(options: ScopeOptions) {
     this.#options = options;
-  }
-
-  /** Called for every guest that crashes or hangs. */
-  set onTrouble(listener: (owned: OwnedGuest, trouble: Trouble) => void) {
-    this.#onTrouble = listener;
   }
 
   /** The fixtures refuse from now on, and what waits for `signal` ends. */
@@ -142,22 +140,22 @@ export class Scope {
     const { device } = this.#options;
     // Owned before it runs: one that never gets ready must be asked and ended as well.
     const onCreated = (guest: LinuxGuest): void => {
-      owned = { number, guest, consoleBytes: printed, trouble: undefined };
+      owned = { number, guest, consoleBytes: printed, trouble: undefined, isReady: false };
       this.guests.push(owned);
       void guest.trouble.then((trouble) => {
         if (owned!.trouble || trouble.kind === 'exit') return;
         owned!.trouble = trouble;
-        this.#onTrouble(owned!, trouble);
+        this.onTrouble(owned!, trouble);
       });
       // Created too late.
       if (this.#abort.signal.aborted) void guest.kill().catch(() => {});
     };
-    const booting = this.#options.guests.bootLinux({
-      ...(device ? { devices: [device.bdf] } : {}),
-      ...options,
-      onConsole,
-      onCreated,
-    });
+    const booting = this.#options.guests
+      .bootLinux({ ...(device ? { devices: [device.bdf] } : {}), ...options, onConsole, onCreated })
+      .then((guest) => {
+        if (owned) owned.isReady = true;
+        return guest;
+      });
     return this.#track(booting);
   }
 
