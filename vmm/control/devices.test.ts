@@ -168,6 +168,22 @@ describe('a guest that does not let go', () => {
     expect(await again).toMatchObject({ how: 'released' });
   });
 
+  test('because it was busy when the button was pressed is asked again, one that blinks is not', async () => {
+    const world = new World([{ bdf: FIRST, port: 'slot' }], 0);
+    world.guest.listen(1);
+    const going = world.devices.detach(FIRST);
+    world.guest.clear(1, SLOT_STATUS.BUTTON);
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(world.guest.slotStatus(1) & SLOT_STATUS.BUTTON).not.toBe(0);
+    world.guest.clear(1, SLOT_STATUS.BUTTON);
+    world.guest.command(1, (world.guest.slotControl(1) & ~0x300) | 0x200);
+    await vi.advanceTimersByTimeAsync(4000);
+    expect(world.guest.slotStatus(1) & SLOT_STATUS.BUTTON).toBe(0);
+    world.guest.power(1, false);
+    expect(await going).toMatchObject({ how: 'released' });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   test('loses it when somebody does', async () => {
     const world = new World([{ bdf: FIRST, port: 'slot' }], 0);
     const going = world.devices.detach(FIRST, { timeoutMs: 1000, force: true });

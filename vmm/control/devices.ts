@@ -16,6 +16,8 @@ import type { AttachedDevice, DetachedDevice, DetachedHow, DetachOptions, VmEven
 const DETACH_TIMEOUT_MS = 15_000;
 /** How long a guest may take to let go of a device that the host waits for: given back within five seconds in all. */
 const HOST_REQUEST_TIMEOUT_MS = 4000;
+/** How long a guest may look busy before the button is pressed again. */
+const BUTTON_REPEAT_MS = 2000;
 /** A longer timer would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -193,6 +195,7 @@ export class Devices {
     }
     this.#options.emit({ type: 'device-detach-requested', bdfs, by });
     let timer: NodeJS.Timeout | undefined;
+    let repeat: NodeJS.Timeout | undefined;
     let done: (how: DetachedHow) => void = () => {};
     let fail: (error: unknown) => void = () => {};
     const left = new Promise<DetachedHow>((resolve, reject) => {
@@ -200,7 +203,12 @@ export class Devices {
       fail = reject;
     });
     const { functions } = slot;
-    const finished = left.then((how) => this.#giveBack(functions, how)).finally(() => clearTimeout(timer));
+    const finished = left
+      .then((how) => this.#giveBack(functions, how))
+      .finally(() => {
+        clearTimeout(timer);
+        clearInterval(repeat);
+      });
     // Whoever asked gets it, too; the end of a power cycle only waits for it.
     finished.catch(() => {});
     const leaving: Leaving = { slot, done, finished };
@@ -220,7 +228,11 @@ export class Devices {
       else {
         timer = setTimeout(late, Math.min(timeoutMs, MAX_TIMER_MS));
         if (by === 'host') machine.pci.announceRemoval(slot.port);
-        else machine.pci.pressButton(slot.port);
+        else {
+          const { port } = slot;
+          machine.pci.pressButton(port);
+          repeat = setInterval(() => this.#machine?.pci.repeatButton(port), BUTTON_REPEAT_MS);
+        }
       }
     } catch (error) {
       this.#leaving.delete(leaving);

@@ -163,6 +163,16 @@ export class HotPlugSlot {
     this.#raise(SLOT_STATUS.BUTTON);
   }
 
+  /**
+   * Presses the button again where a guest has taken note of the first time and done nothing: Linux ignores it while it
+   * brings the card up. One that blinks has begun, and would take a second press for a change of mind.
+   */
+  repeatButton(): void {
+    const indicator = this.#get(EXP.SLOT_CONTROL) & SLOT_CONTROL.POWER_INDICATOR;
+    const isHeard = (this.#get(EXP.SLOT_STATUS) & SLOT_STATUS.BUTTON) === 0;
+    if (this.#connected && isHeard && indicator === SLOT_CONTROL.POWER_INDICATOR_ON) this.pressButton();
+  }
+
   /** Tells the guest that the card is gone, and leaves it connected until the guest turns the power off. */
   announceRemoval(): void {
     if (this.#card === 'present') this.#card = 'leaving';

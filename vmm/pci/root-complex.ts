@@ -128,6 +128,11 @@ export class RootComplex {
     this.#portSlot(name).port!.slot.pressButton();
   }
 
+  /** Presses it again, if the guest was too busy to care. */
+  repeatButton(name: string): void {
+    this.#portSlot(name).port!.slot.repeatButton();
+  }
+
   /** Tells the guest that the card is gone, while it still can reach it: it lets go at once. */
   announceRemoval(name: string): void {
     this.#portSlot(name).port!.slot.announceRemoval();
