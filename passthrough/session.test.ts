@@ -169,3 +169,59 @@ test('close reports every failure and still gives everything back', () => {
   expect(machine.kernel.liveMappings().filter(({ label }) => label.includes('vfio'))).toEqual([]);
   expect(machine.kernel.openFds().filter(({ label }) => label.startsWith('vfio-'))).toEqual([]);
 });
+
+describe.each(['container', 'iommufd'] as const)('devices that come later, through the %s', (backend) => {
+  const held = (machine: TestMachine): string[] =>
+    machine.kernel
+      .openFds()
+      .map(({ label }) => label)
+      .filter((label) => /vfio-|iommufd|eventfd/.test(label))
+      .sort();
+
+  function machineWith(first: readonly FakePciSpec[]): TestMachine {
+    const machine = new TestMachine(first, (kernel) => {
+      if (backend === 'iommufd') kernel.enableIommufd();
+      kernel.addPciDevice(xhci());
+    });
+    return machine;
+  }
+
+  test('join what there is, and leave it as it was', () => {
+    const machine = machineWith([e1000e()]);
+    const before = held(machine);
+    const [fn] = machine.session.attach([{ bdf: '06:00.0' }]);
+    expect(machine.session.iommu?.backend).toBe(backend);
+    expect(machine.session.functions.map(({ bdf }) => bdf)).toEqual(['0000:03:00.0', '0000:06:00.0']);
+    fn!.powerOn(machine.vm.services);
+    machine.session.detach([fn!]);
+    expect(held(machine)).toEqual(before);
+    // RAM is mapped once, and stays so for the device that stays.
+    expect(machine.kernel.calls('vfioMapDma', 'iommufdMap', 'vfioUnmapDma', 'iommufdUnmap')).toHaveLength(1);
+    machine.session.close();
+    expect(held(machine)).toEqual([]);
+  });
+
+  test('begin anew after the last has left', () => {
+    const machine = machineWith([e1000e()]);
+    machine.session.detach(machine.session.functions);
+    expect(held(machine)).toEqual([]);
+    machine.session.attach([{ bdf: '06:00.0' }]);
+    machine.session.attach([{ bdf: '03:00.0' }]);
+    expect(machine.kernel.calls('vfioMapDma', 'iommufdMap')).toHaveLength(2);
+    machine.session.close();
+    expect(held(machine)).toEqual([]);
+  });
+
+  test('are undone alone when they fail', () => {
+    const machine = machineWith([e1000e()]);
+    const before = held(machine);
+    machine.kernel.failNext('vfioDeviceInfo', 'EIO');
+    expect(() => machine.session.attach([{ bdf: '06:00.0' }])).toThrow(/does not describe/);
+    expect(held(machine)).toEqual(before);
+    machine.kernel.failNext(backend === 'iommufd' ? 'vfioAttachIoas' : 'vfioGroupSetContainer', 'EINVAL');
+    expect(() => machine.session.attach([{ bdf: '06:00.0' }])).toThrow();
+    expect(held(machine)).toEqual(before);
+    machine.boot();
+    expect(machine.readConfig(0, 4)).toBe(0x10d3_8086);
+  });
+});

@@ -31,6 +31,8 @@ import { RootComplex } from './pci/root-complex.ts';
 import type { SlotPlan } from './pci/topology.ts';
 
 const EFAULT = 14;
+/** The reason of a pause that was asked for. */
+const USER: unique symbol = Symbol('user');
 /** Delivery mode 100b in the data of an MSI (SDM vol. 3, 11.11.2). */
 const MSI_DELIVERY_NMI = 0x400;
 
@@ -89,7 +91,7 @@ export class Machine {
   #power: Power | undefined;
   #pci: RootComplex | undefined;
   /** Reasons why no vCPU may run. */
-  #pauses = 0;
+  readonly #holds = new Set<symbol>();
   #end: (end: MachineEnd) => void = () => {};
   #over = false;
 
@@ -236,11 +238,29 @@ export class Machine {
     return this.#pci!;
   }
 
-  /** Resolves when no vCPU runs. Each call needs a {@link resume} of its own. */
-  async pause(): Promise<void> {
-    this.#pauses++;
+  /** Resolves when no vCPU runs. */
+  pause(): Promise<void> {
+    return this.#hold(USER);
+  }
+
+  resume(): void {
+    this.#letGo(USER);
+  }
+
+  /** Resolves after every vCPU has been out of the guest once, with what it was doing there done. They then go on, if they may. */
+  async quiesce(): Promise<void> {
+    const reason = Symbol('quiesce');
+    await this.#hold(reason);
+    this.#letGo(reason);
+  }
+
+  async #hold(reason: symbol): Promise<void> {
+    this.#holds.add(reason);
     // A thread that was told to end must not hear anything else.
-    if (this.#over) return void (await Promise.all(this.#vcpus.map((vcpu) => vcpu.ended())));
+    if (this.#over) {
+      await Promise.all(this.#vcpus.map((vcpu) => vcpu.ended()));
+      return;
+    }
     for (const vcpu of this.#vcpus) vcpu.requestPause();
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.paused()));
     // What the guest wrote before it was paused has then been seen, too.
@@ -248,8 +268,9 @@ export class Machine {
     for (const port of this.#serialPorts) port.flush();
   }
 
-  resume(): void {
-    if (--this.#pauses > 0 || this.#over) return;
+  #letGo(reason: symbol): void {
+    this.#holds.delete(reason);
+    if (this.#holds.size > 0 || this.#over) return;
     for (const vcpu of this.#vcpus) vcpu.resume();
   }
 

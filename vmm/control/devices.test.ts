@@ -31,7 +31,7 @@ class World {
   ];
   guest: TestHierarchy;
   isOver = false;
-  pauses = 0;
+  quiesced = 0;
 
   constructor(devices: readonly (string | DeviceConfig)[], hotplugPorts: number) {
     const normal = normaliseDevices(devices);
@@ -81,8 +81,7 @@ class World {
     return {
       pci: this.guest.pci,
       isOver: this.isOver,
-      pause: async () => void this.pauses++,
-      resume: () => void this.pauses--,
+      quiesce: async () => void this.quiesced++,
     } as unknown as Machine;
   }
 
@@ -124,7 +123,7 @@ test('a device comes into a VM that had none, and leaves nothing when it goes', 
   expect(world.kernel.openFds().length).toBeLessThanOrEqual(before + 1);
   expect(world.kernel.calls('kvmVfioAddFile', 'kvmVfioDeleteFile')).toEqual(['kvmVfioAddFile', 'kvmVfioDeleteFile']);
   expect(world.told()).toEqual([`attached ${FIRST} hotplug1`, `user wants ${FIRST}`, `detached ${FIRST} released`]);
-  expect(world.pauses).toBe(0);
+  expect(world.quiesced).toBe(1);
 });
 
 test('a hundred cycles leak nothing', async () => {

@@ -276,12 +276,8 @@ export class Devices {
   }
 
   async #giveBack(functions: readonly AssignedFunction[], how: DetachedHow): Promise<DetachedDevice> {
-    const machine = this.#host!.machine;
-    if (machine) {
-      // A vCPU thread may be on its way to the device's file, whose number could be another's in a moment.
-      await machine.pause();
-      machine.resume();
-    }
+    // A vCPU thread may be on its way to the device's file, whose number could be another's in a moment.
+    await this.#host!.machine?.quiesce();
     const bdfs = bdfsOf(functions);
     for (const bdf of bdfs) this.#onError.delete(bdf);
     this.#session!.detach(functions);
