@@ -446,7 +446,10 @@ export class AssignedFunction implements PciFunction {
     if (this.#resets.length > MAX_RESETS_KEPT) this.#resets.splice(1, 1);
     if (!result.ok) {
       const faults = result.faults ? `: ${result.faults.join('; ')}` : '';
-      this.#options.warn(`${this.label}: reset for ${when}: ${result.method}${faults}`);
+      const message = `reset for ${when}: ${result.method}${faults}`;
+      // A guest may ask for one that fails for ever; the host's own are few.
+      if (when === 'guest') this.#warnOnce(message);
+      else this.#options.warn(`${this.label}: ${message}`);
     }
     this.#hardware.wasReset();
   }

@@ -218,7 +218,7 @@ function judgeMsix(msix: MsixAudit | undefined, isWhole: boolean): Criterion {
     action:
       msix.shared.length === 0
         ? 'emulates table and pending bits; the real ones are never in the guest'
-        : 'emulates table and pending bits, and forwards accesses to the rest of their pages, which is slower',
+        : 'emulates table and pending bits, and forwards accesses to the rest of their pages, which is slower; msixRelocation "auto" moves the guest\'s table away',
   };
 }
 

@@ -72,6 +72,18 @@ describe('a method of the kernel', () => {
   });
 });
 
+test('a guest that asks for a failing reset again and again is told of once', () => {
+  const machine = opened('flr');
+  machine.boot();
+  machine.kernel.vfioDeviceReset = () => {
+    throw new Error('stuck');
+  };
+  const control = machine.capability(0x10) + 8;
+  for (let i = 0; i < 500; i++) machine.fn.writeConfig(control, 2, 0x8000);
+  expect(machine.warnings.filter((warning) => /reset for guest/.test(warning))).toHaveLength(1);
+  expect(machine.fn.report().resets.length).toBeLessThan(200);
+});
+
 test('hot: the slot, also where the function could be reset alone; the guest is not offered a reset then', () => {
   const machine = opened('hot');
   machine.boot();

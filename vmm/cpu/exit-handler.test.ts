@@ -2,10 +2,11 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { KVM_EXIT, KVM_RUN } from '../../native/kvm-abi.ts';
 import type { Fd } from '../../native/types.ts';
 import { BusMemory } from '../bus/bus-memory.ts';
+import { BURST_ACCESSES } from '../bus/trap.ts';
 import { SharedBytes, TrapTable } from '../bus/trap-table.ts';
 import { ConfigStore } from '../pci/config-window.ts';
 import { ExitHandler } from './exit-handler.ts';
-import { COUNTER, Mailbox } from './mailbox.ts';
+import { CALL, COUNTER, Mailbox, NOTICE } from './mailbox.ts';
 
 const DATA_AT = 4096;
 
@@ -158,6 +159,21 @@ describe('an exit on the vCPU thread', () => {
     m.mmio.remove(0xc000_0f00);
     m.mmio.add(0xc000_0f00, 0x100, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 0, onBurst: () => {} });
     expect(m.mmio.accessCounts(0xc000_0f00), 'a new trap starts at 0').toEqual([]);
+  });
+
+  // Enforces P13.
+  it('tells the machine thread of each burst on one page, and of nothing in between', () => {
+    const told: number[][] = [];
+    m.mailbox.call = (op, _space, address, _width, value) => {
+      told.push([op, address, value]);
+      return 0;
+    };
+    m.mmio.add(0xc000_0000, 0x2000, { kind: 'file', name: 'bar', fd: 7 as Fd, offset: 0, onBurst: () => {} });
+    m.bus.counts[2] = BURST_ACCESSES - 2;
+    for (let i = 0; i < 4; i++) m.mmioAccess(0xc000_1008, 4, true);
+    m.mmioAccess(0xc000_0008, 4, true);
+    expect(told).toEqual([[CALL.notice, NOTICE.burst, 1]]);
+    expect(m.accesses.length, 'every access is done all the same').toBe(5);
   });
 
   describe('of config space', () => {
