@@ -38,6 +38,11 @@ test.each([
   expect(code).not.toContain('work');
   expect(tool('objdump', '-dr', '-j', '.text.other', 'b.o')).toContain('work');
   expect(module).toEqual(readFileSync(join(folder, 'a.o')));
+  // A signature at the end would no longer fit.
+  const signature = Buffer.alloc(100 + 12, 7);
+  signature.writeUInt32BE(100, 108);
+  const signed = Buffer.concat([module, signature, Buffer.from('~Module signature appended~\n')]);
+  expect(breakModule(signed, HANG)).toEqual(breakModule(module, HANG));
 });
 
 test('what is no module is told', () => {

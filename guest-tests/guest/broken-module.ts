@@ -20,6 +20,8 @@ export type ModuleFault = keyof typeof FAULTS;
 const VICTIM = 'dummy';
 const ENDBR64 = 0xfa1e_0ff3;
 const CALL = 0xe8;
+const SIGNATURE_MARK = '~Module signature appended~\n';
+const SIGNATURE_HEADER_SIZE = 12;
 const RELOCATION_SIZE = 24;
 const SYMBOL_SIZE = 24;
 
@@ -34,7 +36,7 @@ export async function brokenModule(kernel: Kernel, fault: ModuleFault): Promise<
 
 /** Replaces what `init_module` does after the hook for the function tracer, which the kernel checks when it loads it. */
 export function breakModule(module: Uint8Array, code: readonly number[]): Uint8Array {
-  const elf = Buffer.from(module);
+  const elf = withoutSignature(Buffer.from(module));
   const sections = readSections(elf);
   const init = findInit(elf, sections);
   const text = sections[init.section]!;
@@ -51,6 +53,14 @@ export function breakModule(module: Uint8Array, code: readonly number[]): Uint8A
     }
   }
   return elf;
+}
+
+/** One that does not fit is refused; a module without any is taken (kernel: include/linux/module_signature.h). */
+function withoutSignature(module: Buffer): Buffer {
+  const end = module.length - SIGNATURE_MARK.length;
+  if (module.toString('latin1', Math.max(0, end)) !== SIGNATURE_MARK) return module;
+  const bytes = module.readUInt32BE(end - 4);
+  return module.subarray(0, end - SIGNATURE_HEADER_SIZE - bytes);
 }
 
 interface Section {
