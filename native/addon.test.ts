@@ -126,6 +126,21 @@ describe('files', () => {
   });
 });
 
+it('readAll fills a whole array from an offset, or says why not', () => {
+  writeFileSync(
+    path('whole'),
+    Uint8Array.from({ length: 100_000 }, (_, i) => i % 251),
+  );
+  const fd = native.open(path('whole'), 'r');
+  const bytes = new Uint8Array(99_990);
+  expect(native.readAll(fd, 10, bytes)).toBe(0);
+  expect([bytes[0], bytes.at(-1)]).toEqual([10, 99_999 % 251]);
+  expect(native.readAll(fd, 11, bytes), 'the file ends before').toBe(EIO);
+  expect(() => native.readAll(fd, 0, new Uint16Array(2) as unknown as Uint8Array)).toThrow(/Uint8Array/);
+  native.close(fd);
+  expect(native.readAll(fd, 0, bytes)).toBe(EBADF);
+});
+
 describe('pread and pwrite', () => {
   it('move exactly one width, inside the buffer', () => {
     writeFileSync(

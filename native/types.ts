@@ -200,6 +200,11 @@ export interface FileDescriptors {
   pread(fd: Fd, offset: number, bytes: Uint8Array, at: number, width: number): number;
   /** One pwrite(2) of exactly `width` bytes from `bytes[at]`. Returns 0 or -errno (-EIO when short). For the vCPU loop. */
   pwrite(fd: Fd, offset: number, bytes: Uint8Array, at: number, width: number): number;
+  /**
+   * Fills `bytes` from `offset` by as few pread(2) as the kernel takes. Returns 0 or -errno (-EIO when the file ends
+   * before). For what is read as a whole: a device sees accesses of the kernel's choice.
+   */
+  readAll(fd: Fd, offset: number, bytes: Uint8Array): number;
   /** eventfd(2), close-on-exec, non-blocking. */
   eventfd(): Fd;
   /** Adds `count` to an eventfd. */

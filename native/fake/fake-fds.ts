@@ -79,6 +79,15 @@ export class FakeFds implements FileDescriptors {
     return moved === width ? 0 : moved < 0 ? moved : -ERRNO.EIO!;
   }
 
+  readAll(fd: Fd, offset: number, bytes: Uint8Array): number {
+    for (let at = 0; at < bytes.length; at += 4) {
+      const part = bytes.subarray(at, at + 4);
+      const moved = this.table.get(fd)?.pread(offset + at, part) ?? -ERRNO.EBADF!;
+      if (moved !== part.length) return moved < 0 ? moved : -ERRNO.EIO!;
+    }
+    return 0;
+  }
+
   pwrite(fd: Fd, offset: number, bytes: Uint8Array, at: number, width: number): number {
     const part = exactPart(bytes, at, width);
     if (part === undefined) return -ERRNO.EINVAL!;

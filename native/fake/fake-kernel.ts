@@ -18,7 +18,7 @@ import type { FakePciSpec } from './pci-spec.ts';
 
 const FILE_CALLS = ['readFile', 'readOwnedFile', 'writeFile', 'readDir', 'readLink', 'exists', 'access'] as const;
 const FD_CALLS = [
-  ...(['open', 'close', 'dup', 'pread', 'pwrite', 'eventfd', 'eventfdSignal', 'eventfdTake'] as const),
+  ...(['open', 'close', 'dup', 'pread', 'readAll', 'pwrite', 'eventfd', 'eventfdSignal', 'eventfdTake'] as const),
   ...(['isReadable', 'watch', 'unwatch'] as const),
 ] as const;
 const MEMORY_CALLS = ['memfd', 'map', 'mapAnonymous', 'view', 'unmap', 'dropPages', 'mmioRead', 'mmioWrite'] as const;

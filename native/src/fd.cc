@@ -90,6 +90,23 @@ napi_value pwriteExact(napi_env env, napi_callback_info info) {
   return rawInt(env, outcome(moved, access.width));
 }
 
+Napi::Value readAll(const Napi::CallbackInfo& info) {
+  const int fd = toInt(info[0], "fd");
+  const uint64_t offset = toU64(info[1], "offset");
+  if (!info[2].IsTypedArray() ||
+      info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    throw Napi::TypeError::New(info.Env(), "bytes: expected a Uint8Array");
+  Napi::Uint8Array bytes = info[2].As<Napi::Uint8Array>();
+  for (size_t done = 0; done < bytes.ByteLength();) {
+    const ssize_t moved = pread(fd, bytes.Data() + done, bytes.ByteLength() - done,
+                                static_cast<off_t>(offset + done));
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved <= 0) return number(info.Env(), moved < 0 ? -errno : -EIO);
+    done += static_cast<size_t>(moved);
+  }
+  return number(info.Env(), 0);
+}
+
 Napi::Value makeEventfd(const Napi::CallbackInfo& info) {
   return number(info.Env(), check(info.Env(), eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd"));
 }
@@ -126,6 +143,7 @@ void exposeFd(Napi::Object exports) {
   expose<dupFd>(exports, "dup");
   exposeRaw(exports, "pread", preadExact);
   exposeRaw(exports, "pwrite", pwriteExact);
+  expose<readAll>(exports, "readAll");
   expose<makeEventfd>(exports, "eventfd");
   expose<eventfdSignal>(exports, "eventfdSignal");
   expose<eventfdTake>(exports, "eventfdTake");

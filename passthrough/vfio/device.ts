@@ -85,14 +85,11 @@ export class VfioDevice implements ConfigDevice {
     return status === 0 ? this.#scratch[0]! : 0xff;
   }
 
-  /** A whole region, four bytes at a time, the widest that reaches a ROM; undefined when the kernel refuses. */
+  /** A whole region, with accesses of the kernel's choice: for a ROM, which it maps anew for each read. Undefined when it refuses. */
   readRegion(region: number): Uint8Array | undefined {
     const { sizeBytes, fdOffset } = this.regions[region]!;
     const bytes = new Uint8Array(sizeBytes);
-    for (let at = 0; at < sizeBytes; at += 4) {
-      if (this.#native.pread(this.fd, fdOffset + at, bytes, at, 4) !== 0) return undefined;
-    }
-    return bytes;
+    return this.#native.readAll(this.fd, fdOffset, bytes) === 0 ? bytes : undefined;
   }
 
   /** Config space as the kernel shows it now. */
