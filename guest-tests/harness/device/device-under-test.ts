@@ -65,7 +65,10 @@ export class DeviceUnderTest implements DeviceFixture {
     this.leftBy = lease.previous?.folder;
     try {
       this.#configBefore = readSnapshot(native, bdf).config;
-      this.facts = { ...inspectDevice(native, bdf, { pageBytes: native.pageSizeBytes }), label };
+      const facts = inspectDevice(native, bdf, { pageBytes: native.pageSizeBytes });
+      // After a run that was killed it is still on vfio-pci: its driver is the one from before that.
+      const driver = journal.find(bdf)?.driver ?? facts.driver;
+      this.facts = { ...facts, ...(driver === undefined ? {} : { driver }), label };
       bindDevices(native, [bdf], journal, { wholeGroups: false, force: false, dryRun: false });
       const [fault] = checkDevices(native, [bdf], 0, { findHolders: true });
       if (fault) throw fault;

@@ -41,7 +41,7 @@ details { border-bottom: 1px solid var(--line); padding: 7px 0; } details:last-c
 summary { cursor: pointer; display: flex; gap: 12px; align-items: baseline; list-style: none; } summary::-webkit-details-marker { display: none; }
 summary .name { flex: 1; } .body { padding: 6px 0 8px 86px; } @media (max-width: 700px) { .body { padding-left: 0; } }
 :target > details, details:target { background: var(--tint); border-radius: 8px; padding-left: 8px; padding-right: 8px; }
-svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg .ink { fill: var(--ink); }
+svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 11px; } svg .ink { fill: var(--ink); }
 .bad { color: var(--FAIL); } .good { color: var(--PASS); } mark { background: color-mix(in srgb, var(--FLAKY) 45%, transparent); color: inherit; border-radius: 3px; }
 @media print { main { max-width: none; padding: 0; } details > .body { display: block; } }
 `;

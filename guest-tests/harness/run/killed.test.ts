@@ -41,6 +41,7 @@ test('SIGKILL: the next run takes the device over, tells what killed the last, a
   expect(bench.driver).toBe('vfio-pci');
   const device = bench.device();
   expect(device.leftBy).toBe(state);
+  expect(device.facts.driver, 'the host driver, not the one that the dead run bound').toBe('e1000e');
   const run = await bench.run(
     ['done', 'killer', 'next'].map((name) => spec(name, () => {})),
     { devices: [device], past },
