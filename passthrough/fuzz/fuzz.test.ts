@@ -19,5 +19,5 @@ test.each([
     expect(figures.reboots).toBeGreaterThan(10);
     expect(figures.guestResets).toBeGreaterThan(100);
   },
-  120_000,
+  280_000,
 );
