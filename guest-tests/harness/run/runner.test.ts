@@ -250,6 +250,15 @@ describe('devices in trouble', () => {
     expect(run.exitCode).toBe(3);
   });
 
+  test('one that leaves the bus: INFRA, and the next test finds it again', async () => {
+    const { files } = bench.kernel;
+    const target = files.readLink(FOLDER);
+    files.addCommand('/sys/bus/pci/rescan', () => files.addLink(FOLDER, target));
+    const run = await bench.run([dirty(() => files.remove(FOLDER)), NEXT]);
+    expect(verdicts(run)).toEqual([expect.stringMatching(/^INFRA: device answers: .*or it is gone/), 'PASS']);
+    expect(run.devices[0]!.quarantine).toBeUndefined();
+  });
+
   test('one that stays away: the tests after it are told as not run', async () => {
     const run = await bench.run([dirty(() => void bench.hardware.fill(0xff)), NEXT, spec('last', () => {})]);
     expect(run.tests.map(({ verdict }) => verdict)).toEqual(['INFRA', 'SKIP', 'SKIP']);
