@@ -5,6 +5,7 @@ export { buildInitramfs, type ImageFile, type InitramfsSpec, readImageFile } fro
 export type { CpioEntry } from './initramfs/cpio.ts';
 export { writeCpio } from './initramfs/cpio.ts';
 export { type KernelModule, ModuleTree } from './initramfs/modules.ts';
+export { builtKernelName, hasBuiltKernel } from './kernel-build.ts';
 export { findKernel } from './kernel-packages.ts';
 export { type Kernel, kernelAt } from './kernels.ts';
 export { fetchLab, type Lab, type LabDevice, type LabOptions, openLab } from './lab.ts';

@@ -75,7 +75,7 @@ mkdir -p "/host$share"
 ${mount9p('lab-share', '"/host$share"', 'cache=none')} || die "cannot mount the share"
 mount -t tmpfs run /host/run
 mkdir /host${toolsDir} && mount --bind /bin /host${toolsDir}
-mkdir -p /host/lib/modules && mount --bind /lib/modules /host/lib/modules
+[ -d /lib/modules ] && mkdir -p /host/lib/modules && mount --bind /lib/modules /host/lib/modules
 for d in proc sys dev; do mount --bind /$d /host/$d || die "cannot bind /$d"; done
 mount -t debugfs debug /host/sys/kernel/debug
 mkdir -p /host/dev/pts /host/dev/shm

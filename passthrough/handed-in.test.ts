@@ -47,6 +47,7 @@ function assign(
 const left = (kernel: FakeKernel): string[] =>
   kernel.openFds().flatMap(({ label }) => (/vfio|iommufd/.test(label) ? [label] : []));
 
+// Enforces B13.
 test('iommufd: a device is given by its file alone', () => {
   const kernel = host();
   const deviceFd = kernel.inheritFd('/dev/vfio/devices/vfio0');

@@ -22,7 +22,7 @@ async function runJob({ name, kernel, vm, args, device, timeoutMs }: PayloadJob)
     const run = await runPayload({
       kernel,
       args: { ...(device ? argsFromSysfs(device) : {}), ...args },
-      vm: { ...vm, devices: device ? [device] : [] },
+      vm: { devices: device ? [device] : [], ...vm },
       ...(timeoutMs ? { timeoutMs } : {}),
       onConsole: (text) => process.stderr.write(text),
     });
