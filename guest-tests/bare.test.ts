@@ -2,8 +2,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Lab, LabOptions } from '../lab/index.ts';
 import { buildPayloads, type Payloads } from './bare/build.ts';
-import type { PayloadJob, PayloadRuns } from './bare/inside.ts';
-import type { PayloadRun } from './bare/run.ts';
+import type { JobRun, PayloadJob, PayloadRuns } from './bare/inside.ts';
+import { protectedChanges } from './support/host-config.ts';
 import { aliveLab, openTestLab, runInside, say } from './support/test-lab.ts';
 
 const LAB: LabOptions = { kernel: '6.1', devices: ['edu', 'nvme', 'e1000e'] };
@@ -14,7 +14,12 @@ const REBOOTS = 1;
 const SLOW_US = 300_000;
 const HANG_MS = 2000;
 /** Random accesses of each processor. */
-const OPERATIONS = 1000;
+const OPERATIONS = 2000;
+const STRESS = {
+  args: { cpus: 2, operations: OPERATIONS },
+  vm: { cpus: 2 },
+  timeoutMs: 5 * 60_000,
+} as const;
 
 /** Jobs that a device makes possible, without the place of the payload and the device's address. */
 type JobSpec = Omit<PayloadJob, 'kernel' | 'name'> & {
@@ -31,7 +36,7 @@ const WITH_DEVICE: Readonly<Record<string, JobSpec>> = {
   'pci of nvme': { payload: 'pci', on: 'nvme', args: { caps: '11,10,01' } },
   // STATUS does not change by itself, and this device has I/O ports, a ROM and the loss of its state in D3hot besides.
   'pci of e1000e': { payload: 'pci', on: 'e1000e', args: { caps: '01,05,10,11', probe: 8 } },
-  'stress of edu': { payload: 'pci-stress', on: 'edu', args: { cpus: 2, operations: OPERATIONS }, vm: { cpus: 2 } },
+  'stress of edu': { payload: 'pci-stress', on: 'edu', ...STRESS },
   'edu-irq': { payload: 'edu-irq', on: 'edu', args: { loops: LOOPS } },
   'edu-dma': { payload: 'edu-dma', on: 'edu' },
   'edu-mmio': { payload: 'edu-mmio', on: 'edu' },
@@ -59,7 +64,7 @@ afterAll(async () => {
 
 function runAll(payloads: Payloads): Promise<PayloadRuns> {
   // No payload has more than half of that.
-  return runInside<PayloadRuns>(lab, '../bare/inside', jobs(payloads), { silenceMs: 60_000 });
+  return runInside<PayloadRuns>(lab, '../bare/inside', jobs(payloads), { silenceMs: 60_000, timeoutMs: 9 * 60_000 });
 }
 
 function jobs(payloads: Payloads): PayloadJob[] {
@@ -79,7 +84,7 @@ function jobs(payloads: Payloads): PayloadJob[] {
   );
 }
 
-function runOf(name: string): PayloadRun {
+function runOf(name: string): JobRun {
   const run = runs[name];
   if (!run || 'error' in run) throw new Error(run ? run.error : `${name} was not run`);
   return run;
@@ -103,6 +108,12 @@ test.each(Object.keys({ ...WITHOUT_DEVICE, ...WITH_DEVICE }))('%s: every test pa
   expect(results).toHaveLength(planned!);
   expect(exit).toEqual({ reason: 'debug-exit', value: 0 });
   expect(warnings).toEqual([]);
+});
+
+// Enforces C23, I87.
+test('stress of edu changed no bit of the host that is not the guest’s', () => {
+  const { before, after } = runOf('stress of edu').hostConfig!;
+  expect(protectedChanges(before, after)).toEqual([]);
 });
 
 test('an exception fails its test, and names its vector and place', () => {

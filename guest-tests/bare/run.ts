@@ -13,6 +13,8 @@ export interface PayloadOptions {
   readonly vm?: Omit<VmConfig, 'kernel' | 'cmdline'>;
   /** Default 30 s. */
   readonly timeoutMs?: number;
+  /** Called when the guest has ended, while its devices are still open. */
+  readonly onExit?: () => void;
   /** Receives console output as it comes. */
   readonly onConsole?: (text: string) => void;
 }
@@ -39,7 +41,7 @@ export interface PayloadRun extends Pick<KtapReport, 'planned' | 'metrics' | 'di
  * @example const { value, results } = await runPayload({ kernel: payloads.get('basics')!, args: { cpus: 1 } });
  */
 export async function runPayload(options: PayloadOptions): Promise<PayloadRun> {
-  const { kernel, args = {}, timeoutMs = 30_000, onConsole } = options;
+  const { kernel, args = {}, timeoutMs = 30_000, onExit, onConsole } = options;
   const cmdline = Object.entries(args)
     .map(([name, value]) => `${name}=${value}`)
     .join(' ');
@@ -53,6 +55,7 @@ export async function runPayload(options: PayloadOptions): Promise<PayloadRun> {
     const started = performance.now();
     await vm.start();
     const exit = await withTimeout(vm.exited, timeoutMs);
+    onExit?.();
     const runMs = performance.now() - started;
     const report = vm.report();
     await vm.stop();
