@@ -4,7 +4,7 @@ import { isClass, isDevice, test } from '../harness/index.ts';
 const EDU = '1234:11e8';
 /** What makes some RAM of a guest lie above 4 GiB, and what the host needs for that: all of it is pinned. */
 const HIGH_MEMORY = '3200M';
-const HIGH_MEMORY_KIB = 3600 * 1024;
+const HIGH_MEMORY_KIB = 4800 * 1024;
 
 test('edu: out and back, at both ends of its reach, without bus mastering', {
   needs: isDevice(EDU),

@@ -3,7 +3,8 @@ import { isClass, type LinuxGuest, test } from '../harness/index.ts';
 
 const DISK = '/dev/nvme0n1';
 const CONTROLLER = '/sys/class/nvme/nvme0';
-const MIB_WRITTEN = 16;
+const MIB_WRITTEN = 4;
+const BYTES_WRITTEN: number = MIB_WRITTEN * 2 ** 20;
 
 test('identify, write, read, verify, reset in flight', {
   needs: isClass('nvme'),
@@ -20,7 +21,7 @@ test('identify, write, read, verify, reset in flight', {
     log(`${model?.trim()}, ${Number(bytes) * 512} bytes`);
   });
   if (!(await isBlank(guest))) skip(`${DISK} is not blank: this test writes to it`);
-  await guest.must(`head -c ${MIB_WRITTEN}M /dev/urandom > /tmp/wanted`, { timeoutMs: 120_000 });
+  await guest.must(`head -c ${BYTES_WRITTEN} /dev/urandom > /tmp/wanted`, { timeoutMs: 120_000 });
   const wanted = await guest.must('sha256sum < /tmp/wanted', { timeoutMs: 60_000 });
   await step('write, read, verify', async () => {
     const wroteMs = await timed(() => write(guest));
@@ -63,7 +64,7 @@ function write(guest: LinuxGuest): Promise<string> {
 async function verify(guest: LinuxGuest, wanted: string): Promise<void> {
   // Not out of the page cache.
   await guest.must('echo 3 > /proc/sys/vm/drop_caches');
-  const got = await guest.must(`head -c ${MIB_WRITTEN}M ${DISK} | sha256sum`, { timeoutMs: 120_000 });
+  const got = await guest.must(`head -c ${BYTES_WRITTEN} ${DISK} | sha256sum`, { timeoutMs: 120_000 });
   if (got !== wanted) throw new Error(`read ${got}, wrote ${wanted}`);
 }
 
