@@ -6,10 +6,11 @@ import type { PayloadJob, PayloadRuns } from './bare/inside.ts';
 import type { PayloadRun } from './bare/run.ts';
 import { handedIn } from './support/handed-in.ts';
 import { letEveryoneRead } from './support/host-state.ts';
+import { checkLease } from './support/lease.ts';
 import { CLI } from './support/programs.ts';
 import { aliveLab, causeway, openTestLab, runInside, say } from './support/test-lab.ts';
 
-const HOST: LabOptions = { kernel: builtKernelName, devices: ['edu'] };
+const HOST: LabOptions = { kernel: builtKernelName, devices: ['e1000e', 'edu'] };
 const MEMORY_BYTES = 32 * 2 ** 20;
 
 if (!hasBuiltKernel()) say('iommufd is skipped: the kernel that has it is not built (npm run lab:kernel)');
@@ -31,7 +32,8 @@ describe.skipIf(!hasBuiltKernel())('a host with iommufd', () => {
     await lab?.close();
   });
 
-  const edu = () => lab.devices[0]!.bdf;
+  const nic = () => lab.devices[0]!.bdf;
+  const edu = () => lab.devices[1]!.bdf;
 
   async function runAll(jobs: readonly Omit<PayloadJob, 'kernel' | 'device'>[]): Promise<PayloadRun[]> {
     const all = jobs.map((job) => ({ ...job, kernel: payloads.get(job.name.split(' ')[0]!)!, device: edu() }));
@@ -80,6 +82,11 @@ describe.skipIf(!hasBuiltKernel())('a host with iommufd', () => {
       .filter((line) => line.includes('DMAR:') && line.includes(edu().slice('0000:'.length)));
     // The first page after RAM.
     expect(faults.join('\n')).toContain(`fault addr 0x${MEMORY_BYTES.toString(16)} `);
+  });
+
+  test('Linux 6.1 works through the card with its own driver', async () => {
+    const summary = await checkLease(lab, nic(), 'e1000e', '0x8086 0x10d3');
+    expect(summary).toContain('devices through iommufd: the kernel has it');
   });
 
   // Enforces B13.
