@@ -20,9 +20,8 @@ export default defineConfig({
           name: 'lab',
           include: ['guest-tests/*.test.ts'],
           exclude,
-          // Each test owns a whole emulated host: two at once would only slow each other down.
-          fileParallelism: false,
-          maxWorkers: 1,
+          // Each file owns a whole emulated host of one processor or two.
+          maxWorkers: 2,
           pool: 'forks',
           // An emulated host can stall under load. What passes only the second time is told at the end of the run.
           retry: 1,

@@ -6,7 +6,7 @@ import { type ExecResult, guestKernel, type Lab, type LabOptions } from '../lab/
 import { hostState, letEveryoneRead } from './support/host-state.ts';
 import { HALT, outByte, outEax, pvhElf, setEax, WAIT_FOR_KEY } from './support/payload.ts';
 import { CLI } from './support/programs.ts';
-import { aliveLab, openTestLab } from './support/test-lab.ts';
+import { aliveLab, ONE_PROCESSOR, openTestLab } from './support/test-lab.ts';
 
 const HOST = 3;
 const CONFIG = 4;
@@ -41,6 +41,7 @@ let pair: readonly string[];
 let healthy: string;
 
 const TEST_HOST: LabOptions = {
+  ...ONE_PROCESSOR,
   kernel: '6.1',
   devices: ['e1000e', 'e1000e,bind=host', 'e1000e,multifunction=on'],
   extraQemuArgs: ['-netdev', 'user,id=second', '-device', 'e1000e,bus=port2,addr=0.1,netdev=second'],

@@ -9,7 +9,7 @@ import type { RebootsResult } from './inside/reboots.ts';
 import type { Moment, SignalResult, SignalsResult } from './inside/signals.ts';
 import { buildGuest, type Guest } from './support/guests.ts';
 import { CLI } from './support/programs.ts';
-import { aliveLab, openTestLab, runInside, say, tail } from './support/test-lab.ts';
+import { aliveLab, ONE_PROCESSOR, openTestLab, runInside, say, tail } from './support/test-lab.ts';
 
 const REBOOTS = 10;
 const CYCLES = 20;
@@ -30,7 +30,7 @@ const CHECK_CARD = `
 
 /** Beyond this it is not slow but stuck: times in an emulated host vary tenfold. */
 const HANG_MS = 30_000;
-const HOST: LabOptions = { kernel: '6.1', devices: ['e1000e'] };
+const HOST: LabOptions = { ...ONE_PROCESSOR, kernel: '6.1', devices: ['e1000e'] };
 
 let lab: Lab;
 let bdf: string;
@@ -56,7 +56,7 @@ afterAll(async () => {
 
 // Enforces P38.
 test('the guest reboots ten times in a row and finds its card working each time', async () => {
-  const guest = await buildGuest('6.1', { modules: ['e1000e'], script: CHECK_CARD, then: 'reboot' });
+  const guest = await buildGuest('6.1', { modules: ['e1000e'], script: CHECK_CARD, ending: 'reboot' });
   const config = { ...guest, memory: MEMORY, cpus: 2, devices: [bdf], rebootLimit: REBOOTS };
   const result = await runInside<RebootsResult>(lab, 'reboots', config, { timeoutMs: 9 * 60_000 });
   const log = tail(result.console);

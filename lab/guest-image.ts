@@ -32,7 +32,7 @@ export interface GuestInitramfsSpec {
    */
   readonly script?: string;
   /** What follows the script: power off (default), or reboot, which VMMs without ACPI may see better. */
-  readonly then?: 'poweroff' | 'reboot';
+  readonly ending?: 'poweroff' | 'reboot';
 }
 
 const leaseScript = `#!/bin/sh
@@ -59,7 +59,7 @@ export const DHCP_FILES: Readonly<Record<string, ImageFile>> = {
 };
 
 /** The text of the guest's `/init`. */
-export function guestInit(then: 'poweroff' | 'reboot'): string {
+export function guestInit(ending: 'poweroff' | 'reboot'): string {
   return `#!/bin/sh
 export PATH=/bin HOME=/
 mount -t proc proc /proc
@@ -75,13 +75,13 @@ cd /
 setsid cttyhack sh -c 'sh /guest-script; status=$?; stty opost; exit $status'
 echo "GUEST-STATUS: $?"
 sync
-${then} -f
+${ending} -f
 `;
 }
 
 /** Build the initramfs of a guest; gives its path in the cache. Equal input is built once. */
 export async function buildGuestInitramfs(spec: GuestInitramfsSpec = {}, options: FetchOptions = {}): Promise<string> {
-  const { kernel = '6.1', modules = ['e1000e'], spareModules = [], files = {}, script, then = 'poweroff' } = spec;
+  const { kernel = '6.1', modules = ['e1000e'], spareModules = [], files = {}, script, ending = 'poweroff' } = spec;
   return buildInitramfs(
     {
       kernel: typeof kernel === 'string' ? await guestKernel(kernel, options) : kernel,
@@ -92,7 +92,7 @@ export async function buildGuestInitramfs(spec: GuestInitramfsSpec = {}, options
         '/guest-script': `${script ?? 'exec sh -i'}\n`,
         ...files,
       },
-      init: guestInit(then),
+      init: guestInit(ending),
     },
     options,
   );

@@ -8,6 +8,14 @@ const TAIL_LINES = 60;
 /** A busy lab answers within a second or two. */
 const ANSWER_MS = 30_000;
 
+/**
+ * For tests that need no true concurrency in the emulated host. QEMU's processors are threads, and one of them can execute a
+ * translation of code that another has long patched: Linux then waits for ever, in the host or in its guest (a loop that
+ * creates KVM's first VM shows it within seconds, QEMU 7.2 and 10 alike). With one processor that cannot happen, and two
+ * labs fit on two cores.
+ */
+export const ONE_PROCESSOR: LabOptions = { cpus: 1 };
+
 /** One line of progress: the tests of a lab take minutes, and silence looks like a hang. */
 export function say(line: string): void {
   process.stderr.write(`  ${new Date().toISOString().slice(11, 19)} ${line}\n`);
