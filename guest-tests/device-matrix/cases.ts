@@ -1,0 +1,150 @@
+/** The devices of the matrix: what each is in the lab, its Linux driver, and the work that driver is to do. */
+
+/** The kind of work; the guest's script has a function of this name. */
+export type Work = 'nic' | 'disk' | 'screen' | 'memory' | 'edu' | 'window';
+
+export interface DeviceCase {
+  /** Unique in a {@link Batch}. Letters, digits and dashes: it is a word of the guest's script. */
+  readonly name: string;
+  /** What is special about it, for the document. */
+  readonly about: string;
+  /** QEMU's device, as the lab takes it. */
+  readonly device: string;
+  /** Kernel module and PCI driver; none for devices that Linux has no driver for: then the script is the driver. */
+  readonly driver?: { readonly module: string; readonly name: string; readonly parameters?: string };
+  readonly work: Work;
+  /** Moves its data through ports, a word an exit: it is given 64 KiB to transfer, not 4 MiB. */
+  readonly slow?: true;
+  /** How its interrupts appear in the guest's /proc/interrupts. */
+  readonly interrupts?: 'PCI-MSI' | 'IO-APIC';
+}
+
+/** Devices that one guest has all at once. */
+export interface Batch {
+  readonly name: string;
+  readonly qemu?: string;
+  readonly cases: readonly DeviceCase[];
+}
+
+const e1000e = (parameters: string) => ({ module: 'e1000e', name: 'e1000e', parameters });
+
+export const BATCHES: readonly Batch[] = [
+  {
+    // Root ports in the lab share 64 KiB of I/O space: eight of them can have a device with I/O BARs.
+    name: 'cards with I/O ports',
+    cases: [
+      {
+        name: 'e1000',
+        about: 'INTx, I/O BAR',
+        device: 'e1000',
+        driver: { module: 'e1000', name: 'e1000' },
+        work: 'nic',
+        interrupts: 'IO-APIC',
+      },
+      {
+        name: 'rtl8139',
+        about: 'INTx, I/O BAR, BAR of 256 bytes',
+        device: 'rtl8139',
+        driver: { module: '8139cp', name: '8139cp' },
+        work: 'nic',
+        interrupts: 'IO-APIC',
+      },
+      {
+        name: 'ne2k_pci',
+        about: 'I/O ports only',
+        device: 'ne2k_pci',
+        driver: { module: 'ne2k-pci', name: 'ne2k-pci' },
+        work: 'nic',
+        slow: true,
+        interrupts: 'IO-APIC',
+      },
+      {
+        name: 'pcnet',
+        about: 'INTx, I/O BAR, BAR of 32 bytes',
+        device: 'pcnet',
+        driver: { module: 'pcnet32', name: 'pcnet32' },
+        work: 'nic',
+        interrupts: 'IO-APIC',
+      },
+      {
+        name: 'vmxnet3',
+        about: 'MSI-X, three small BARs',
+        device: 'vmxnet3',
+        driver: { module: 'vmxnet3', name: 'vmxnet3' },
+        work: 'nic',
+        interrupts: 'PCI-MSI',
+      },
+      {
+        name: 'virtio-net',
+        about: 'MSI-X, vendor capabilities, iommu_platform',
+        device: 'virtio-net-pci',
+        driver: { module: 'virtio_net', name: 'virtio-pci' },
+        work: 'nic',
+        interrupts: 'PCI-MSI',
+      },
+      {
+        name: 'e1000e',
+        about: 'MSI-X',
+        device: 'e1000e',
+        driver: e1000e('IntMode=2'),
+        work: 'nic',
+        interrupts: 'PCI-MSI',
+      },
+      {
+        name: 'ahci',
+        about: 'MSI, disk',
+        device: 'ahci',
+        driver: { module: 'ahci', name: 'ahci' },
+        work: 'disk',
+        interrupts: 'PCI-MSI',
+      },
+    ],
+  },
+  {
+    name: 'memory and messages',
+    cases: [
+      {
+        name: 'e1000e-msi',
+        about: 'MSI, by driver parameter',
+        device: 'e1000e',
+        driver: e1000e('IntMode=1,0'),
+        work: 'nic',
+        interrupts: 'PCI-MSI',
+      },
+      {
+        name: 'e1000e-intx',
+        about: 'INTx, by driver parameter',
+        device: 'e1000e',
+        driver: e1000e('IntMode=1,0'),
+        work: 'nic',
+        interrupts: 'IO-APIC',
+      },
+      {
+        name: 'nvme',
+        about: '65 MSI-X vectors, disk',
+        device: 'nvme',
+        driver: { module: 'nvme', name: 'nvme' },
+        work: 'disk',
+        interrupts: 'PCI-MSI',
+      },
+      {
+        name: 'xhci',
+        about: 'MSI-X, USB storage',
+        device: 'qemu-xhci',
+        driver: { module: 'xhci-pci', name: 'xhci_hcd' },
+        work: 'disk',
+        interrupts: 'PCI-MSI',
+      },
+      { name: 'edu', about: 'DMA out and back, no driver in Linux', device: 'edu', work: 'edu' },
+      {
+        name: 'bochs-display',
+        about: 'prefetchable BAR, write-combining in the guest',
+        device: 'bochs-display',
+        driver: { module: 'bochs', name: 'bochs-drm' },
+        work: 'screen',
+      },
+      { name: 'ivshmem', about: 'prefetchable BAR of shared memory', device: 'ivshmem-plain', work: 'memory' },
+      { name: 'pci-testdev', about: 'BAR of 8 GiB', device: 'pci-testdev,membar=8G', work: 'window' },
+    ],
+  },
+];
