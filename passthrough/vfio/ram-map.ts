@@ -60,7 +60,9 @@ export class RamMap {
     for (const part of this.#mapped.reverse()) {
       try {
         const freed = this.#target.unmap(part.start as Iova, part.size);
-        if (freed !== part.size)
+        // Nothing: the host took the group's last device from under us, and its mappings with it
+        // (drivers/vfio/group.c, vfio_device_remove_group).
+        if (freed !== part.size && freed !== 0)
           errors.push(new Error(`unmapped ${freed} of ${part.size} bytes at ${hex(part.start)}`));
       } catch (error) {
         errors.push(error);
