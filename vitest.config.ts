@@ -3,6 +3,9 @@ import { configDefaults, defineConfig } from 'vitest/config';
 const MINUTE_MS = 60_000;
 const exclude = [...configDefaults.exclude, '**/dist/**', '.cache/**'];
 
+/** Tests of the lab that need a kernel built for them: `npm run lab:kernel`, then `npm run test:iommufd`. */
+const ON_REQUEST = process.env.CAUSEWAY_IOMMUFD ? [] : ['guest-tests/iommufd.test.ts'];
+
 export default defineConfig({
   test: {
     projects: [
@@ -19,7 +22,7 @@ export default defineConfig({
         test: {
           name: 'lab',
           include: ['guest-tests/*.test.ts'],
-          exclude,
+          exclude: [...exclude, ...ON_REQUEST],
           // Each file owns a whole emulated host of one processor or two.
           maxWorkers: 2,
           pool: 'forks',

@@ -5,11 +5,11 @@ import type { UnbindResult } from './inside/host-unbind.ts';
 import type { HotplugResult } from './inside/hotplug.ts';
 import { CARD_GONE, CARD_WORKS, GUEST_READY } from './inside/marks.ts';
 import { buildGuest } from './support/guests.ts';
-import { aliveLab, openTestLab, runInside, say, tail } from './support/test-lab.ts';
+import { aliveLab, ONE_PROCESSOR, openTestLab, runInside, say, tail } from './support/test-lab.ts';
 
 const CYCLES = 5;
 const MEMORY = '192M';
-const HOST: LabOptions = { kernel: '6.1', devices: ['e1000e'] };
+const HOST: LabOptions = { ...ONE_PROCESSOR, kernel: '6.1', devices: ['e1000e'] };
 
 /** Each turn: waits for a card, uses it until it goes. The console is quiet but for the marks. */
 const TURNS = (turns: number): string => `

@@ -93,6 +93,7 @@ screen() {
 combining() {
   echo 1 > /sys/bus/pci/devices/$dev/enable
   first=$(printf %x $(bar $1))
+  rm -f /run/map
   map-wc /sys/bus/pci/devices/$dev/resource$1_wc $(($(bar_end $1) - $(bar $1) + 1)) > /run/map &
   await grep -q whole /run/map || { say failed BAR $1 does not hold what was written; return 1; }
   mount -t debugfs debugfs /sys/kernel/debug 2> /dev/null
