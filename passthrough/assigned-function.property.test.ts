@@ -215,6 +215,8 @@ class Guest {
   checkInterrupts(table: Uint8Array | undefined): void {
     const { machine } = this;
     const { vm } = machine.vm;
+    // In D3hot the device sends none, and changes wait for D0.
+    if ((machine.readConfig(machine.capability(1) + 4, 2) & 3) !== 0) return;
     const control = machine.readConfig(MSIX + 2, 2);
     const routed = vm.irqfds
       .map(({ gsi }) => vm.routes.find((route) => route.gsi === gsi && route.kind === 'msi'))

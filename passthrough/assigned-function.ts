@@ -158,7 +158,10 @@ export class AssignedFunction implements PciFunction {
       },
       {
         decodeChanged: () => this.#sync(),
-        powerChanged: () => this.#sync(),
+        powerChanged: () => {
+          this.#sync();
+          this.#syncInterrupts();
+        },
         interruptsChanged: () => this.#syncInterrupts(),
         functionReset: () => this.#functionReset(),
         warn: warnOnce,
@@ -340,7 +343,9 @@ export class AssignedFunction implements PciFunction {
     if (this.#state?.mapping.isBlocked) this.#sync();
   }
 
+  /** In D3hot they wait: the kernel turns no messages on outside D0 (drivers/pci/msi), and the device sends none. */
   #syncInterrupts(): void {
+    if (this.#registers.powerState !== 0) return;
     const { msi, msix } = this.#registers;
     const intx = this.#registers.space.get(HEADER.INTERRUPT_PIN, 1) !== 0;
     this.#state?.interrupts.apply(desiredInterrupts({ intx, msi, msix }));

@@ -91,6 +91,7 @@ export class FakeDevice {
       availableVectors: spec.vfio?.availableVectors ?? Number.POSITIVE_INFINITY,
       findFile,
       intxDisabled: () => this.config.disablesIntx,
+      isAwake: () => this.config.powerState === 0,
     });
   }
 

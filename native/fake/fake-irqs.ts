@@ -17,6 +17,8 @@ export interface IrqEnvironment {
   readonly availableVectors: number;
   findFile(fd: number): OpenFile | undefined;
   intxDisabled(): boolean;
+  /** In D0. */
+  isAwake(): boolean;
 }
 
 export class FakeIrqs {
@@ -146,6 +148,8 @@ export class FakeIrqs {
         this.setBlock(index, start, data.subarray(0, count));
         return 0;
       }
+      // drivers/pci/msi/msi.c: neither MSI nor MSI-X is turned on outside D0.
+      if (!this.environment.isAwake()) throw kernelError(CALL, 'EINVAL');
       if (start + count > this.environment.availableVectors) return this.environment.availableVectors;
       this.active = index;
       this.allocated = start + count;

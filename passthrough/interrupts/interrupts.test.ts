@@ -27,6 +27,25 @@ const setIrqs = (machine: TestMachine): VfioIrqSet[] =>
   machine.kernel.journal.filter(({ call }) => call === 'vfioSetIrqs').map(({ args }) => args[1] as VfioIrqSet);
 
 describe('messages', () => {
+  // Enforces P7.
+  test('that are turned on, off or over in D3hot take hold in D0', () => {
+    const machine = booted();
+    const power = machine.capability(1) + 4;
+    machine.fn.writeConfig(power, 2, 3);
+    msixOn(machine);
+    machine.fn.writeConfig(power, 2, 0);
+    expect(machine.fn.report().interrupts.mode).toBe('msix');
+    expect(machine.device.irqs.active).toBe(MSIX);
+    machine.armMsix(0, 0x30, machine.barAddress(0) + 0x2000);
+    machine.device.fireMsix(0);
+    expect(machine.injected()).toEqual([0x30]);
+
+    machine.fn.writeConfig(power, 2, 3);
+    machine.fn.writeConfig(machine.capability(0x11) + 2, 2, 0);
+    machine.fn.writeConfig(power, 2, 0);
+    expect(machine.device.irqs.active).not.toBe(MSIX);
+  });
+
   // Enforces E58, P32.
   test('one that changes while interrupts come: each interrupt comes once, with the message of its moment', () => {
     const machine = booted();
