@@ -11,7 +11,7 @@ export interface HotplugResult {
   readonly exit: string;
   readonly events: readonly VmEvent[];
   readonly console: string;
-  /** Open files of the process and bytes locked for devices, before the first card came and after the last had gone. */
+  /** Open files of the process and bytes locked for devices, after the first card had gone and after the last. */
   readonly filesBefore: readonly string[];
   readonly filesAfter: readonly string[];
   readonly lockedAfter: string;
@@ -47,7 +47,8 @@ async function run({ config, bdf, cycles, unbind }: Wish): Promise<HotplugResult
   vm.serial.onData((bytes) => process.stderr.write(bytes));
   await vm.start();
   await vm.serial.waitFor('GUEST-WAITS', LONG);
-  const filesBefore = openFiles();
+  // The first card brings what stays with the VM: KVM's VFIO device, and the wait for events.
+  let filesBefore: string[] = [];
   const attachMs: number[] = [];
   const detachMs: number[] = [];
   let turn = 0;
@@ -56,6 +57,7 @@ async function run({ config, bdf, cycles, unbind }: Wish): Promise<HotplugResult
     await vm.serial.waitFor(`${CARD_WORKS} ${turn} `, LONG);
     detachMs.push(await timed(() => vm.detachDevice(bdf, { timeoutMs: PATIENCE_MS })));
     await vm.serial.waitFor(`${CARD_GONE} ${turn} `, LONG);
+    if (turn === 0) filesBefore = openFiles();
   }
   const filesAfter = openFiles();
   const lockedAfter = locked();
