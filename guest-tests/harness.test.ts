@@ -1,0 +1,77 @@
+/** `causeway test --lab`: a file of tests that go wrong on purpose, one run, a verdict for each. */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { guestKernel } from '../lab/index.ts';
+import { brokenModule } from './guest/broken-module.ts';
+import type { RunRecord } from './harness/model.ts';
+import { readRun } from './harness/report/compare.ts';
+import { CLI, insideProgram } from './support/programs.ts';
+import { say } from './support/test-lab.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'causeway-harness-'));
+let run: RunRecord;
+let ktap: string;
+let code: number;
+
+beforeAll(async () => {
+  const kernel = await guestKernel('6.1');
+  for (const fault of ['oops', 'hang'] as const)
+    writeFileSync(join(folder, `${fault}.ko`), await brokenModule(kernel, fault));
+  const args = [
+    CLI,
+    'test',
+    insideProgram('harness-cases'),
+    '--lab',
+    'e1000e',
+    '--lab',
+    'bind=host',
+    '--output',
+    folder,
+  ];
+  [code, ktap] = await new Promise((resolve) => {
+    const child = execFile(
+      process.execPath,
+      args,
+      { maxBuffer: 2 ** 24, env: { ...process.env, CAUSEWAY_BROKEN_MODULES: folder } },
+      (error, stdout) => {
+        resolve([Number(error?.code ?? 0), stdout]);
+      },
+    );
+    child.stderr?.on('data', (chunk: Buffer) => {
+      for (const line of chunk.toString().trimEnd().split('\n')) say(line);
+    });
+  });
+  run = readRun(readFileSync(join(folder, 'run.json'), 'utf8'));
+});
+
+test('each test has the verdict that its name tells', () => {
+  expect(run.tests.map(({ name, verdict }) => `${verdict}: ${name.replace(/^\w+: /, '')}`)).toEqual(
+    run.tests.map(({ name }) => name),
+  );
+  expect(run.tests).toHaveLength(9);
+  expect(code, 'the worst of them').toBe(3);
+});
+
+test('a crash has a fingerprint, a console and a dump', () => {
+  const crash = run.tests.find(({ verdict }) => verdict === 'CRASH')!;
+  expect(crash.reason).toMatch(/^NULL pointer dereference/);
+  const files = crash.attempts[0]!.artifacts;
+  for (const file of files) expect(existsSync(join(folder, file)), file).toBe(true);
+  expect(files.map((file) => file.split('/').at(-1))).toEqual(
+    expect.arrayContaining(['console-1.log', 'crash-1.registers.txt', 'crash-1.core', 'crash.txt']),
+  );
+});
+
+test('the device is back with its driver, and KTAP tells of every test once', () => {
+  expect(run.devices[0]).toMatchObject({ label: 'e1000e', driver: 'e1000e', givenBack: true });
+  for (const { name } of run.tests) {
+    expect(
+      ktap.split('\n').filter((line) => / ok \d+ |^ {2}(not )?ok/.test(line) && line.includes(name)),
+      name,
+    ).toHaveLength(1);
+  }
+  expect(existsSync(join(folder, 'report.html'))).toBe(true);
+});
