@@ -1,4 +1,4 @@
-/** Devices through iommufd: the same work, the same walls. `npm run lab:kernel` builds the kernel, `npm run test:iommufd` runs this. */
+/** Devices through iommufd: the same work, the same walls. `npm run lab:kernel` builds the kernel, `npm run test:more` runs this. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { builtKernelName, hasBuiltKernel, type Lab, type LabOptions } from '../lab/index.ts';
 import { buildPayloads, type Payloads } from './bare/build.ts';

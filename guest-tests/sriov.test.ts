@@ -59,7 +59,6 @@ function start(
   return causeway(lab, args, { stdin, ...(onStdout ? { onStdout } : {}) });
 }
 
-// Enforces B18, P42.
 test('a VF of a PF on vfio-pci opens with the token of the PF only, and is a whole function to its guest', async () => {
   const pf = lab.devices[0]!.bdf;
   const refused = await causeway(lab, ['vfs', pf, '--create', '1']);
