@@ -6,9 +6,11 @@ import { CausewayError, isCausewayError } from '../../base/errors.ts';
 import { frame, unframe } from './frames.ts';
 import type { CallOptions, Stub } from './service.ts';
 import { errorOf } from './status.ts';
+import { inOwnTurn } from './turn.ts';
 
 export class RpcClient {
   readonly #session: ClientHttp2Session;
+  #closed = false;
 
   constructor(socket: Socket) {
     this.#session = connect('http://localhost', { createConnection: () => socket });
@@ -29,9 +31,10 @@ export class RpcClient {
     return Object.fromEntries(calls) as Stub<Methods>;
   }
 
-  /** Ends every call and the connection. */
+  /** Ends every call and the connection, in a moment. */
   close(): void {
-    this.#session.destroy();
+    this.#closed = true;
+    inOwnTurn(() => this.#session.destroy());
   }
 
   async *#call(
@@ -40,7 +43,7 @@ export class RpcClient {
     { signal, timeoutMs }: CallOptions,
   ): AsyncGenerator<unknown> {
     if (signal?.aborted) throw aborted();
-    if (this.#session.destroyed || this.#session.closed) throw gone();
+    if (this.#closed || this.#session.destroyed || this.#session.closed) throw gone();
     const stream = this.#session.request({
       ':method': 'POST',
       ':path': schema.path,
@@ -51,7 +54,9 @@ export class RpcClient {
     const call = new Call(stream, signal);
     try {
       void call.send(schema.request as keyof MessageTypes, requests);
-      for await (const bytes of unframe(stream)) yield CODEC.decode(schema.response as keyof MessageTypes, bytes);
+      // `destroyOnReturn: false`: `end` does that, in its own turn.
+      for await (const bytes of unframe(stream.iterator({ destroyOnReturn: false })))
+        yield CODEC.decode(schema.response as keyof MessageTypes, bytes);
       call.check();
     } catch (error) {
       throw call.explain(error);
@@ -91,7 +96,7 @@ class Call {
       this.#stream.end();
     } catch (error) {
       this.#sendError = error;
-      this.#stream.close(constants.NGHTTP2_CANCEL);
+      this.#cancel();
     }
   }
 
@@ -115,12 +120,14 @@ class Call {
   /** A call that its reader left is cancelled. */
   end(): void {
     this.#signal?.removeEventListener('abort', this.#cancel);
-    if (!this.#stream.closed) this.#cancel();
+    this.#cancel();
   }
 
   readonly #cancel = (): void => {
-    this.#stream.close(constants.NGHTTP2_CANCEL);
-    this.#stream.destroy();
+    inOwnTurn(() => {
+      if (!this.#stream.closed) this.#stream.close(constants.NGHTTP2_CANCEL);
+      this.#stream.destroy();
+    });
   };
 }
 

@@ -10,6 +10,7 @@ import { CausewayError } from '../../base/errors.ts';
 import { Served } from '../../cli/controlled-vm.test-util.ts';
 import { frame, MAX_MESSAGE_BYTES } from './frames.ts';
 import { STATUS } from './status.ts';
+import { inOwnTurn } from './turn.ts';
 
 type Name = keyof MessageTypes;
 
@@ -113,7 +114,7 @@ async function raw(
     await new Promise((resolve) => stream.once('close', resolve));
     return got;
   } finally {
-    session.destroy();
+    inOwnTurn(() => session.destroy());
   }
 }
 

@@ -7,6 +7,7 @@ import { CODEC, type MessageTypes, type MethodSchema } from '../../../proto/inde
 import { frame, unframe } from './frames.ts';
 import type { CallContext, Handlers } from './service.ts';
 import { OK, STATUS, StatusError, type Trailers, trailersOf } from './status.ts';
+import { inOwnTurn } from './turn.ts';
 
 /** Any handler, its types left to the codec. */
 type AnyHandler = (request: unknown, context: CallContext) => Promise<unknown> | AsyncIterable<unknown>;
@@ -30,7 +31,7 @@ export class RpcServer {
       this.#sessions.add(session);
       session.on('close', () => this.#sessions.delete(session));
       // What a client does wrong ends its session and nothing else.
-      session.on('error', () => session.destroy());
+      session.on('error', () => inOwnTurn(() => session.destroy()));
     });
     this.http.on('stream', (stream, headers) => void this.#serve(stream, headers));
     this.http.on('sessionError', () => {});
@@ -46,7 +47,9 @@ export class RpcServer {
   /** Takes no call any more, lets those under way finish for a moment, then cuts them off. */
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.http.close(() => resolve()));
-    for (const session of this.#sessions) session.close();
+    inOwnTurn(() => {
+      for (const session of this.#sessions) session.close();
+    });
     const cut = setTimeout(() => {
       for (const session of this.#sessions) session.destroy();
     }, CLOSE_GRACE_MS);
@@ -138,7 +141,7 @@ function finish(stream: ServerHttp2Stream, trailers: Trailers): void {
       stream.sendTrailers(trailers);
     } catch {
       // The client went in this very moment.
-      stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+      inOwnTurn(() => stream.close(constants.NGHTTP2_INTERNAL_ERROR));
     }
   });
   // What the client still sends is read and dropped, so that the stream can end.
