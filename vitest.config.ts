@@ -20,6 +20,7 @@ export default defineConfig({
           // The files right in guest-tests/ need a lab; those in its folders test the parts that they are made of.
           exclude: [...exclude, 'guest-tests/*.test.ts'],
           pool: 'threads',
+          maxWorkers: 2,
           // The tests keep their state to themselves; a fresh module graph for each file doubled the time of all of them.
           isolate: false,
         },
