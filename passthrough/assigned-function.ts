@@ -5,7 +5,7 @@
  */
 import type { HostBdf, Native } from '../native/types.ts';
 import { VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../native/vfio-abi.ts';
-import type { Trap, TrapHandler } from '../vmm/bus/trap.ts';
+import type { Trap } from '../vmm/bus/trap.ts';
 import type { MsixRelocation, PciIds, ResetMethod, WcModes } from '../vmm/config/model.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
@@ -20,6 +20,7 @@ import {
 import { BarSet } from './bars/bar-set.ts';
 import { desiredMapping, type Piece } from './bars/desired-mapping.ts';
 import { Mapping } from './bars/mapping.ts';
+import { MsixTraps } from './bars/msix-traps.ts';
 import { PageCounts } from './bars/page-counts.ts';
 import { PeerMap } from './bars/peer-map.ts';
 import type { WcFacts } from './bars/write-combining.ts';
@@ -33,6 +34,7 @@ import { type HostDevice, type HostResource, readConfig } from './host/sysfs.ts'
 import { desiredInterrupts } from './interrupts/desired.ts';
 import { Interrupts } from './interrupts/interrupts.ts';
 import type { Resetter } from './reset/reset.ts';
+import { type ResetEntry, ResetLog } from './reset/reset-log.ts';
 import type { Rom } from './rom/rom.ts';
 import type { VfioDevice } from './vfio/device.ts';
 import type { DmaTarget } from './vfio/ram-map.ts';
@@ -69,18 +71,13 @@ export interface AssignedFunctionOptions {
   readonly warn: (message: string) => void;
 }
 
-/** Of the resets that were done, the first and so many of the last are told. */
-const MAX_RESETS_KEPT = 128;
-
-type ResetOccasion = FunctionReport['resets'][number]['when'];
+type ResetOccasion = ResetEntry['when'];
 
 /** What exists from power-on to power-off. */
 interface PoweredState {
   readonly services: PciServices;
   readonly mapping: Mapping;
   readonly interrupts: Interrupts;
-  /** Bytes of the bus's memory for the MSI-X table. */
-  readonly sharedTable: Uint8Array | undefined;
   joined: boolean;
 }
 
@@ -98,14 +95,14 @@ export class AssignedFunction implements PciFunction {
   readonly #peers: PeerMap | undefined;
   readonly #registers: GuestRegisters;
   readonly #hardware: HardwareControl;
-  readonly #resets: FunctionReport['resets'][number][] = [];
+  readonly #msixTraps: MsixTraps | undefined;
+  readonly #resets = new ResetLog();
   /** Addresses that firmware gave; kept across power cycles until it gives others. */
   readonly #placed = new Map<number, number>();
   readonly #warned = new Set<string>();
   #grants: readonly ConfigGrant[] = [];
   #state: PoweredState | undefined;
   #booted = false;
-  #tableIsShared = false;
   #open = true;
 
   constructor(options: AssignedFunctionOptions) {
@@ -167,6 +164,8 @@ export class AssignedFunction implements PciFunction {
         warn: warnOnce,
       },
     );
+    const { msix } = this.#registers;
+    this.#msixTraps = msix && new MsixTraps(msix, this.#barSet.msix!, () => this.#syncInterrupts());
     this.#hardware = new HardwareControl(device, this.#registers.powerControlOffset);
     for (const fault of this.#registers.image.faults) warn(`${host.bdf}: ${fault}`);
   }
@@ -222,11 +221,9 @@ export class AssignedFunction implements PciFunction {
     this.#registers.setSlot(services);
     for (const [index, address] of this.#placed) this.#registers.placeBar(index, address);
     this.#registers.space.set(HEADER.INTERRUPT_LINE, 1, services.intxGsi & 0xff);
-    const sharedTable = this.#shareTable(services);
-    this.#tableIsShared = sharedTable !== undefined;
+    this.#msixTraps?.share(services.memoryTraps);
     this.#pageCounts.start();
     this.#state = {
-      sharedTable,
       services,
       mapping: new Mapping(this.#barSet.maps, services, (piece) => this.#trapOf(piece), this.#pageCounts, this.#peers),
       interrupts: new Interrupts(this.#options.native, this.#device, services),
@@ -248,10 +245,7 @@ export class AssignedFunction implements PciFunction {
     this.#registers.reset(false);
     this.#hardware.quiet();
     this.#state = undefined;
-    if (state.sharedTable) {
-      this.#registers.msix?.useTable(new Uint8Array(state.sharedTable.length));
-      state.services.memoryTraps.releaseShared(state.sharedTable);
-    }
+    this.#msixTraps?.unshare(state.services.memoryTraps);
     if (state.joined) this.#options.leaveVm(state.services);
     if (freed) this.#options.addressesFreed?.();
   }
@@ -303,7 +297,7 @@ export class AssignedFunction implements PciFunction {
       ...(msixRelocation === undefined ? {} : { msixRelocation }),
       ...(trappedPages.length === 0 ? {} : { trappedPages }),
       interrupts: { mode, available: available[mode] ?? 0, routed: state?.interrupts.routedCount ?? 0 },
-      resets: [...this.#resets],
+      resets: this.#resets.entries,
     };
   }
 
@@ -359,46 +353,11 @@ export class AssignedFunction implements PciFunction {
     return decodeBars(bars, { ...decode, powered, memoryWindows, portWindow });
   }
 
-  /** Lets vCPU threads read the MSI-X table from the bus's memory. Undefined when that has no room: then reads are calls. */
-  #shareTable(services: PciServices): Uint8Array | undefined {
-    const { msix } = this.#registers;
-    if (!msix) return undefined;
-    // As long as the hardware's table, which is what is trapped, even where VFIO has fewer vectors.
-    const sizeBytes = this.#barSet.msix!.guest.table.sizeBytes;
-    try {
-      const bytes = services.memoryTraps.allocateShared(sizeBytes);
-      msix.useTable(bytes);
-      return bytes;
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      msix.useTable(new Uint8Array(sizeBytes));
-      return undefined;
-    }
-  }
-
   #trapOf({ bar, area }: Piece): Trap {
     const name = `${this.label} BAR${bar}`;
-    const { msix } = this.#registers;
-    if (area.backing === 'msix-table' && msix) {
-      const handler: TrapHandler = {
-        read: (offset, width) => msix.readTable(offset, width),
-        write: (offset, width, value) => {
-          if (msix.writeTable(offset, width, value)) this.#syncInterrupts();
-        },
-      };
-      const trap = { name: `${name} MSI-X table`, handler };
-      return this.#tableIsShared ? { kind: 'shared', bytes: msix.tableMemory, ...trap } : { kind: 'call', ...trap };
-    }
-    if (area.backing === 'msix-pba' && msix) {
-      const pbaOffset = area.offset - this.#barSet.msix!.guest.pending.offset;
-      return {
-        kind: 'call',
-        name: `${name} MSI-X pending bits`,
-        handler: { read: (offset, width) => msix.readPending(pbaOffset + offset, width), write: () => {} },
-      };
-    }
     const region = this.#device.regions[bar]!;
-    return { kind: 'file', name, fd: this.#device.fd, offset: region.fdOffset + area.offset };
+    const registers: Trap = { kind: 'file', name, fd: this.#device.fd, offset: region.fdOffset + area.offset };
+    return this.#msixTraps?.trapOf(area, name) ?? registers;
   }
 
   /** A vector that was never connected is masked in the hardware too, whose own pending bit then tells. */
@@ -446,9 +405,7 @@ export class AssignedFunction implements PciFunction {
     this.#hardware.wake();
     this.#hardware.stopDma();
     const result = this.#options.resetter.reset(this.#device);
-    this.#resets.push({ when, ...result });
-    // A guest may reset for ever.
-    if (this.#resets.length > MAX_RESETS_KEPT) this.#resets.splice(1, 1);
+    this.#resets.add({ when, ...result });
     if (!result.ok) {
       const faults = result.faults ? `: ${result.faults.join('; ')}` : '';
       const message = `reset for ${when}: ${result.method}${faults}`;
