@@ -19,7 +19,8 @@ export default defineConfig({
           include: ['**/*.test.ts'],
           // The files right in guest-tests/ need a lab; those in its folders test the parts that they are made of.
           exclude: [...exclude, 'guest-tests/*.test.ts'],
-          pool: 'threads',
+          // Not threads: file descriptors belong to the process, and one test's closed number is another's open file.
+          pool: 'forks',
           maxWorkers: 2,
           // The tests keep their state to themselves; a fresh module graph for each file doubled the time of all of them.
           isolate: false,
