@@ -43,8 +43,7 @@ let healthy: string;
 const TEST_HOST: LabOptions = {
   ...ONE_PROCESSOR,
   kernel: '6.1',
-  devices: ['e1000e', 'e1000e,bind=host', 'e1000e,multifunction=on'],
-  extraQemuArgs: ['-netdev', 'user,id=second', '-device', 'e1000e,bus=port2,addr=0.1,netdev=second'],
+  devices: ['e1000e', 'e1000e,bind=host', 'e1000e,functions=2'],
 };
 
 beforeAll(async () => {

@@ -20,7 +20,7 @@ import { RunningLab } from './running-lab.ts';
 
 /** What the lab machine should be. Everything has a default. */
 export interface LabOptions {
-  /** PCI devices, each behind a root port of its own; a string is `MODEL[,option=value...]`. */
+  /** PCI devices, each behind a root port of its own unless its place is another; a string is `MODEL[,option=value...]`. */
   readonly devices?: readonly (string | LabDeviceSpec)[];
   /** `6.1` (default), `6.12`, another Debian series, `iommufd` (see `buildKernel`), `host`, or a path to a kernel. */
   readonly kernel?: string;
@@ -60,9 +60,12 @@ export interface LabDevice {
   /** All functions of the device, function 0 first. */
   readonly functions: readonly string[];
   readonly bind: Bind;
-  /** QEMU's id of the device, for `monitor('device_del ...')`. */
+  /**
+   * QEMU's id of the device, for `monitor('device_del ...')` and, with a model that reports errors (`virtio-net-pci,aer=on`),
+   * `monitor('pcie_aer_inject_error ID COMP_ABORT')`.
+   */
   readonly id: string;
-  /** QEMU's id of the root port above it, for `monitor('pcie_aer_inject_error ...')`. */
+  /** QEMU's id of the root port above it, if it has one. */
   readonly port: string;
 }
 

@@ -85,9 +85,12 @@ ln -sf /proc/self/fd /host/dev/fd
 ip link set lo up
 hostname lab
 
-functions() { # of the device behind root port number $1
-  for d in /sys/bus/pci/devices/0000:00:$(printf %x $((${portSlot(0)} + $1))).0/????:??:??.?; do
-    [ -e $d/vendor ] && echo $d
+functions() { # of device number $1: in its slot, behind the port there, or behind a bridge behind that
+  at=/sys/bus/pci/devices/0000:00:$(printf %x $((${portSlot(0)} + $1)))
+  for d in $at.? $at.0/????:??:??.? $at.0/????:??:??.?/????:??:??.?; do
+    [ -e $d/class ] || continue
+    read class < $d/class
+    case $class in 0x0604??) ;; *) echo $d ;; esac
   done
 }
 setup() {

@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
+import { parseDevice } from '../qemu/devices.ts';
 import { commandWords, parseArgs } from './args.ts';
 
 test('options end at the first word that is none, and the command keeps its own', () => {
   const request = parseArgs(['--device', 'e1000e', '--kernel=6.12', 'ls', '--device', 'x']);
-  expect(request.options.devices).toEqual([{ model: 'e1000e', bind: 'vfio-pci', options: {} }]);
+  expect(request.options.devices).toEqual([parseDevice('e1000e')]);
   expect(request.options.kernel).toBe('6.12');
   expect(request.command).toEqual(['ls', '--device', 'x']);
 });

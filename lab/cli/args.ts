@@ -27,7 +27,9 @@ any other shell character, is run by sh.
 Devices
   --device MODEL[,OPTION=VALUE...]  add a PCI device (again for more): e1000e, igb, nvme, edu,
                                     rtl8139, qemu-xhci ... as QEMU names them; each has an
-                                    IOMMU group of its own. bind=DRIVER may be among the options.
+                                    IOMMU group of its own. Options of the lab's own are bind=DRIVER,
+                                    functions=N (so many of them in one slot), place=bridge (behind a
+                                    conventional bridge) and place=root (on the root bus)
   --bind vfio-pci|host|none         driver of the devices: vfio-pci (default), their own Linux
                                     driver, or none
 Machine

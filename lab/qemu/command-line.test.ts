@@ -76,6 +76,27 @@ test('controllers of disks get one plugged in', () => {
   ]);
 });
 
+test('functions of one slot each have a network or a disk; bridge and root bus are places', () => {
+  const devices = ['e1000e,functions=2', 'nvme,functions=2', 'e1000,place=bridge', 'edu,place=root'].map((text) =>
+    parseDevice(text),
+  );
+  expect(disksNeeded(devices)).toBe(2);
+  let fd = 5;
+  const words = values(
+    deviceArgs(devices, () => fd++),
+    '-device',
+  );
+  expect(words.filter((device) => !device.startsWith('pcie-root-port'))).toEqual([
+    'e1000e,id=dev0,bus=port0,addr=0.0,multifunction=on,netdev=net0',
+    'e1000e,id=dev0f1,bus=port0,addr=0.1,netdev=net0f1',
+    'nvme,id=dev1,bus=port1,addr=0.0,multifunction=on,serial=lab1,drive=disk1',
+    'nvme,id=dev1f1,bus=port1,addr=0.1,serial=lab1f1,drive=disk1f1',
+    'pcie-pci-bridge,id=bridge2,bus=port2',
+    'e1000,id=dev2,bus=bridge2,addr=1.0,netdev=net2',
+    'edu,id=dev3,bus=pcie.0,addr=13.0',
+  ]);
+});
+
 test('virtio devices are put behind the IOMMU, unless told otherwise', () => {
   const [, device] = values(
     deviceArgs([parseDevice('virtio-net-pci,iommu_platform=off')], () => 5),
@@ -101,8 +122,14 @@ test('many ports give up their I/O windows; too many are refused', () => {
   expect(() => deviceArgs(many(16), () => 5)).toThrow('room for 15');
 });
 
-test('a device is a model with options, of which bind is the lab’s own', () => {
-  expect(parseDevice('igb,bind=host,mac=a:b=c')).toEqual({ model: 'igb', bind: 'host', options: { mac: 'a:b=c' } });
+test('a device is a model with options, of which bind, place and functions are the lab’s own', () => {
+  const usual = { bind: 'vfio-pci', place: 'port', functions: 1, options: {} };
+  expect(parseDevice('edu')).toEqual({ ...usual, model: 'edu' });
+  const options = { mac: 'a:b=c' };
+  expect(parseDevice('igb,bind=host,mac=a:b=c')).toEqual({ ...usual, model: 'igb', bind: 'host', options });
+  expect(parseDevice('e1000,place=bridge,functions=2')).toMatchObject({ place: 'bridge', functions: 2 });
+  expect(() => parseDevice('edu,place=floor')).toThrow('no place');
+  expect(() => parseDevice('edu,functions=9')).toThrow('1 to 8');
   expect(parseDevice('igb', 'none').bind).toBe('none');
   expect(() => parseDevice('igb,oops')).toThrow('option=value');
   expect(() => parseDevice('')).toThrow('does not name');

@@ -3,11 +3,18 @@ import { LabError } from '../errors.ts';
 /** Which driver a lab device has when the first command starts: vfio-pci, its own Linux driver, or none. */
 export type Bind = 'vfio-pci' | 'host' | 'none';
 
+/** Where a lab device is: behind a root port of its own, behind a conventional bridge there, or on the root bus. */
+export type Place = 'port' | 'bridge' | 'root';
+
 /** A PCI device of the lab. */
 export interface LabDeviceSpec {
   /** QEMU's name of the device, such as `e1000e`. */
   readonly model: string;
   readonly bind?: Bind;
+  /** Default: `port`. */
+  readonly place?: Place;
+  /** How many of the model are in the one slot; default 1. */
+  readonly functions?: number;
   /** QEMU's options of the device. */
   readonly options?: Readonly<Record<string, string>>;
 }
@@ -44,21 +51,27 @@ function needsDisk({ model, options }: LabDeviceSpec): boolean {
 
 const nicModels = /^(e1000e?|e1000-\w+|igb|rtl8139|pcnet|tulip|vmxnet3|ne2k_pci|i825\w+|virtio-net-pci(-\S+)?|rocker)$/;
 const binds: readonly string[] = ['vfio-pci', 'host', 'none'];
+const places: readonly string[] = ['port', 'bridge', 'root'];
+const mostFunctions = 8;
 
-/** Read `MODEL[,option=value...]`; the option `bind` is the lab's own. */
+/** Read `MODEL[,option=value...]`; the options `bind`, `place` and `functions` are the lab's own. */
 export function parseDevice(text: string, defaultBind: Bind = 'vfio-pci'): Required<LabDeviceSpec> {
   const [model = '', ...rest] = text.split(',');
   if (!/^[\w.-]+$/.test(model)) throw new LabError('LAB_USAGE', `"${text}" does not name a device model`);
   const options: Record<string, string> = {};
   let bind = defaultBind;
+  let place: Place = 'port';
+  let functions = 1;
   for (const part of rest) {
     const at = part.indexOf('=');
     if (at < 1) throw new LabError('LAB_USAGE', `"${part}" in device "${text}" is not option=value`);
     const [key, value] = [part.slice(0, at), part.slice(at + 1)];
     if (key === 'bind') bind = parseBind(value);
+    else if (key === 'place') place = parsePlace(value);
+    else if (key === 'functions') functions = parseFunctions(value);
     else options[key] = value;
   }
-  return { model, bind, options };
+  return { model, bind, place, functions, options };
 }
 
 /** Read a driver choice. */
@@ -67,7 +80,18 @@ export function parseBind(text: string): Bind {
   throw new LabError('LAB_USAGE', `"${text}" is not a driver choice; there are ${binds.join(', ')}`);
 }
 
-/** The slot on the root bus of the root port that device number `index` sits behind. */
+function parsePlace(text: string): Place {
+  if (places.includes(text)) return text as Place;
+  throw new LabError('LAB_USAGE', `"${text}" is no place of a device; there are ${places.join(', ')}`);
+}
+
+function parseFunctions(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1 && count <= mostFunctions) return count;
+  throw new LabError('LAB_USAGE', `a device has 1 to ${mostFunctions} functions, not "${text}"`);
+}
+
+/** The slot on the root bus of device number `index`, or of the root port that it sits behind. */
 export function portSlot(index: number): number {
   return 0x10 + index;
 }
@@ -77,52 +101,72 @@ const portsWithIo = 8;
 const mostPorts = 15;
 
 /**
- * QEMU's arguments for the devices: each behind a root port of its own, which makes it an IOMMU group of its own; network
- * devices with a user-mode network, NVMe, AHCI and xHCI controllers with a disk in an unlinked file that `takeDiskFd`
- * gives, ivshmem with memory.
+ * QEMU's arguments for the devices: each behind a root port of its own, which makes it an IOMMU group of its own, unless
+ * its place is another; network devices with a user-mode network, NVMe, AHCI and xHCI controllers with a disk in an
+ * unlinked file that `takeDiskFd` gives, ivshmem with memory.
  */
 export function deviceArgs(devices: readonly LabDeviceSpec[], takeDiskFd: () => number): string[] {
   if (devices.length > mostPorts) {
     throw new LabError('LAB_USAGE', `the lab has room for ${mostPorts} devices, not ${devices.length}`);
   }
-  const args: string[] = [];
-  devices.forEach(({ model, options = {} }, index) => {
-    const io = devices.length > portsWithIo ? ',io-reserve=0' : '';
-    const slot = portSlot(index).toString(16);
-    args.push(
-      '-device',
-      `pcie-root-port,id=port${index},bus=pcie.0,addr=${slot},chassis=${index + 1},slot=${index + 1}${io}`,
-    );
-    const all: Record<string, string> = { id: `dev${index}`, bus: `port${index}` };
-    if (nicModels.test(model) && model !== 'rocker' && options.netdev === undefined) {
-      args.push('-netdev', `user,id=net${index}`);
-      all.netdev = `net${index}`;
-    }
-    if (model.startsWith('virtio-')) {
-      // Without these the device reads and writes memory past the IOMMU, at addresses that only a guest understands.
-      Object.assign(all, { 'disable-legacy': 'on', iommu_platform: 'on' });
-    }
-    const disk = `disk${index}`;
-    if (needsDisk({ model, options })) {
-      args.push('-drive', `if=none,id=${disk},format=raw,file=/proc/self/fd/${takeDiskFd()}`);
-    }
-    if (model === 'nvme') Object.assign(all, { serial: `lab${index}`, drive: disk });
-    if (model === 'ivshmem-plain' && options.memdev === undefined) {
-      args.push('-object', `memory-backend-ram,id=mem${index},size=1M,share=on`);
-      all.memdev = `mem${index}`;
-    }
-    const drive = options.drive ?? disk;
-    Object.assign(all, options);
-    // A controller of disks takes no drive itself.
-    if (model in diskOf) delete all.drive;
-    args.push('-device', [model, ...Object.entries(all).map(([key, value]) => `${key}=${value}`)].join(','));
-    const holder = diskOf[model]?.(all.id!);
-    if (holder) args.push('-device', `${holder},drive=${drive}`);
+  const io = devices.length > portsWithIo ? ',io-reserve=0' : '';
+  return devices.flatMap((device, index) => {
+    const numbers = Array.from({ length: device.functions ?? 1 }, (_, number) => number);
+    return [...bridgeArgs(device, index, io), ...numbers.flatMap((n) => functionArgs(device, index, n, takeDiskFd))];
   });
+}
+
+/** What stands between the root bus and a device. */
+function bridgeArgs({ place = 'port' }: LabDeviceSpec, index: number, io: string): string[] {
+  if (place === 'root') return [];
+  const slot = portSlot(index).toString(16);
+  const port = `pcie-root-port,id=port${index},bus=pcie.0,addr=${slot},chassis=${index + 1},slot=${index + 1}${io}`;
+  const bridge = `pcie-pci-bridge,id=bridge${index},bus=port${index}`;
+  return ['-device', port, ...(place === 'bridge' ? ['-device', bridge] : [])];
+}
+
+/** Bus and address of a function. */
+function seat({ place = 'port', functions = 1 }: LabDeviceSpec, index: number, number: number): Record<string, string> {
+  const first = functions > 1 && number === 0 ? { multifunction: 'on' } : {};
+  // A bridge's own hot-plug controller has number 0.
+  if (place === 'bridge') return { bus: `bridge${index}`, addr: `1.${number}`, ...first };
+  if (place === 'root') return { bus: 'pcie.0', addr: `${portSlot(index).toString(16)}.${number}`, ...first };
+  return { bus: `port${index}`, ...(functions > 1 ? { addr: `0.${number}` } : {}), ...first };
+}
+
+function functionArgs(device: LabDeviceSpec, index: number, number: number, takeDiskFd: () => number): string[] {
+  const { model, options = {} } = device;
+  const args: string[] = [];
+  const name = number === 0 ? `${index}` : `${index}f${number}`;
+  const all: Record<string, string> = { id: `dev${name}`, ...seat(device, index, number) };
+  if (nicModels.test(model) && model !== 'rocker' && options.netdev === undefined) {
+    args.push('-netdev', `user,id=net${name}`);
+    all.netdev = `net${name}`;
+  }
+  if (model.startsWith('virtio-')) {
+    // Without these the device reads and writes memory past the IOMMU, at addresses that only a guest understands.
+    Object.assign(all, { 'disable-legacy': 'on', iommu_platform: 'on' });
+  }
+  const disk = `disk${name}`;
+  if (needsDisk(device)) {
+    args.push('-drive', `if=none,id=${disk},format=raw,file=/proc/self/fd/${takeDiskFd()}`);
+  }
+  if (model === 'nvme') Object.assign(all, { serial: `lab${name}`, drive: disk });
+  if (model === 'ivshmem-plain' && options.memdev === undefined) {
+    args.push('-object', `memory-backend-ram,id=mem${name},size=1M,share=on`);
+    all.memdev = `mem${name}`;
+  }
+  const drive = options.drive ?? disk;
+  Object.assign(all, options);
+  // A controller of disks takes no drive itself.
+  if (model in diskOf) delete all.drive;
+  args.push('-device', [model, ...Object.entries(all).map(([key, value]) => `${key}=${value}`)].join(','));
+  const holder = diskOf[model]?.(all.id!);
+  if (holder) args.push('-device', `${holder},drive=${drive}`);
   return args;
 }
 
 /** How many disks `deviceArgs` will ask for. */
 export function disksNeeded(devices: readonly LabDeviceSpec[]): number {
-  return devices.filter(needsDisk).length;
+  return devices.filter(needsDisk).reduce((sum, { functions = 1 }) => sum + functions, 0);
 }
