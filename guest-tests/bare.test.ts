@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Lab, LabOptions } from '../lab/index.ts';
 import { buildPayloads, type Payloads } from './bare/build.ts';
-import type { JobRun, PayloadJob, PayloadRuns } from './bare/inside.ts';
+import type { JobRun, PayloadJob, PayloadRuns } from './bare/job.ts';
 import { protectedChanges } from './support/host-config.ts';
 import { aliveLab, openTestLab, runInside, say } from './support/test-lab.ts';
 
@@ -10,6 +10,7 @@ const LAB: LabOptions = { kernel: '6.1', devices: ['edu', 'nvme', 'e1000e'] };
 const MEMORY_BYTES = 32 * 2 ** 20;
 const LOOPS = 300;
 const REBOOTS = 1;
+const RESETS_AT_WORK = 5;
 /** What takes longer is named. */
 const SLOW_US = 300_000;
 /** What it says before it hangs may take seconds in a lab that shares its processors. */
@@ -41,6 +42,13 @@ const WITH_DEVICE: Readonly<Record<string, JobSpec>> = {
   'edu-irq': { payload: 'edu-irq', on: 'edu', args: { loops: LOOPS } },
   'edu-dma': { payload: 'edu-dma', on: 'edu' },
   'edu-mmio': { payload: 'edu-mmio', on: 'edu' },
+  'resets of nvme at work': {
+    payload: 'nvme-reset',
+    on: 'nvme',
+    args: { cpus: 2, resets: RESETS_AT_WORK },
+    vm: { cpus: 2 },
+    timeoutMs: 60_000,
+  },
   'nvme-msix': { payload: 'nvme-msix', on: 'nvme', args: { loops: LOOPS } },
 };
 const RESETS = ['triple-fault', 'reset-register'] as const;

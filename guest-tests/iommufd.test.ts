@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { builtKernelName, hasBuiltKernel, type Lab, type LabOptions } from '../lab/index.ts';
 import { buildPayloads, type Payloads } from './bare/build.ts';
-import type { PayloadJob, PayloadRuns } from './bare/inside.ts';
+import type { PayloadJob, PayloadRuns } from './bare/job.ts';
 import type { PayloadRun } from './bare/run.ts';
 import { handedIn } from './support/handed-in.ts';
 import { letEveryoneRead } from './support/host-state.ts';

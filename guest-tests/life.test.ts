@@ -1,7 +1,8 @@
 /** A VM's life and ends: reboots, starts and stops, pauses, the power button, signals. The device survives them all. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Lab, LabOptions } from '../lab/index.ts';
-import type { CyclesResult, Holdings } from './inside/cycles.ts';
+import type { CyclesResult } from './inside/cycles.ts';
+import type { Holdings } from './inside/holdings.ts';
 import { GUEST_READY } from './inside/marks.ts';
 import type { PausesResult } from './inside/pauses.ts';
 import { randomSource } from './inside/random.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { ExecResult, Lab, LabOptions } from '../lab/index.ts';
 import { buildPayloads, type Payloads } from './bare/build.ts';
-import type { PayloadRuns } from './bare/inside.ts';
+import type { PayloadRuns } from './bare/job.ts';
 import { checkLease } from './support/lease.ts';
 import { HALT, outByte, outEax, pvhElf, setEax, WAIT_FOR_KEY } from './support/payload.ts';
 import { aliveLab, causeway, openTestLab, runInside } from './support/test-lab.ts';

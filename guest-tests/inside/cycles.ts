@@ -3,25 +3,13 @@
  * holds. The last VM runs until its guest says that the device works.
  * Usage: node cycles.js '{"config": {...}, "cycles": 20, "seed": 1}'
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createVm, type VmConfig } from '../../index.ts';
+import { type Holdings, settled } from './holdings.ts';
 import { GUEST_READY } from './marks.ts';
 import { randomSource } from './random.ts';
 
 const LONGEST_RUN_MS = 2500;
-
-/** What a process holds. */
-export interface Holdings {
-  /** Where each open file leads, sorted; numbers of sockets and pipes left out. */
-  readonly files: readonly string[];
-  readonly threads: number;
-  readonly residentMib: number;
-  /** Locked or pinned for devices. */
-  readonly lockedMib: number;
-  /** Of the whole lab. */
-  readonly availableMib: number;
-}
 
 export interface CyclesResult {
   /** After a first start and stop, which loads and allocates what stays; and after each that followed. */
@@ -51,38 +39,6 @@ async function run(config: VmConfig, cycles: number, seed: number): Promise<Cycl
     process.stderr.write(`\ncycle ${cycle}: ${JSON.stringify({ ...holdings.at(-1), files: undefined })}\n`);
   }
   return { holdings, runsMs, lastConsole };
-}
-
-/** Threads leave and garbage is freed a moment after the VM is closed. */
-async function settled(): Promise<Holdings> {
-  await sleep(50);
-  (globalThis as { gc?: () => void }).gc?.();
-  await sleep(50);
-  const status = readFileSync('/proc/self/status', 'utf8');
-  return {
-    files: openFiles(),
-    threads: readdirSync('/proc/self/task').length,
-    residentMib: kib(status, 'VmRSS') / 1024,
-    lockedMib: (kib(status, 'VmLck') + kib(status, 'VmPin')) / 1024,
-    availableMib: kib(readFileSync('/proc/meminfo', 'utf8'), 'MemAvailable') / 1024,
-  };
-}
-
-function openFiles(): string[] {
-  return readdirSync('/proc/self/fd')
-    .flatMap((fd) => {
-      try {
-        return [readlinkSync(`/proc/self/fd/${fd}`).replace(/\d+/g, 'N')];
-      } catch {
-        // The directory's own.
-        return [];
-      }
-    })
-    .sort();
-}
-
-function kib(text: string, name: string): number {
-  return Number(new RegExp(`^${name}:\\s*(\\d+) kB`, 'm').exec(text)?.[1] ?? 0);
 }
 
 const { config, cycles, seed } = JSON.parse(process.argv[2]!);

@@ -2,19 +2,19 @@
  * Runs inside the lab: a VM that starts with nothing assigned, and a card that is attached and detached while its guest runs.
  * Usage: node hotplug.js '{"config": {...}, "bdf": "0000:01:00.0", "cycles": 5, "unbind": true}'
  */
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readlinkSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { createVm, type Vm, type VmConfig, type VmEvent } from '../../index.ts';
+import { createVm, type Vm, type VmConfig, type VmEvent, type VmExit } from '../../index.ts';
+import { type Holdings, settled } from './holdings.ts';
 import { CARD_GONE, CARD_WORKS } from './marks.ts';
 
 export interface HotplugResult {
-  readonly exit: string;
+  readonly exit: VmExit;
   readonly events: readonly VmEvent[];
   readonly console: string;
-  /** Open files of the process and bytes locked for devices, after the first card had gone and after the last. */
-  readonly filesBefore: readonly string[];
-  readonly filesAfter: readonly string[];
-  readonly lockedAfter: string;
+  /** After the first card had gone, which brings what stays with the VM (KVM's VFIO device), and after the last. */
+  readonly before: Holdings;
+  readonly after: Holdings;
   /** From the call to its end, each. */
   readonly attachMs: readonly number[];
   readonly detachMs: readonly number[];
@@ -47,8 +47,7 @@ async function run({ config, bdf, cycles, unbind }: Wish): Promise<HotplugResult
   vm.serial.onData((bytes) => process.stderr.write(bytes));
   await vm.start();
   await vm.serial.waitFor('GUEST-WAITS', LONG);
-  // The first card brings what stays with the VM: KVM's VFIO device, and the wait for events.
-  let filesBefore: string[] = [];
+  let before: Holdings | undefined;
   const attachMs: number[] = [];
   const detachMs: number[] = [];
   let turn = 0;
@@ -57,23 +56,12 @@ async function run({ config, bdf, cycles, unbind }: Wish): Promise<HotplugResult
     await vm.serial.waitFor(`${CARD_WORKS} ${turn} `, LONG);
     detachMs.push(await timed(() => vm.detachDevice(bdf, { timeoutMs: PATIENCE_MS })));
     await vm.serial.waitFor(`${CARD_GONE} ${turn} `, LONG);
-    if (turn === 0) filesBefore = openFiles();
+    before ??= await settled();
   }
-  const filesAfter = openFiles();
-  const lockedAfter = locked();
+  const after = await settled();
   const eject = unbind ? await ejectByHost(vm, bdf, turn) : {};
-  const { reason } = await vm.exited;
-  return {
-    exit: reason,
-    events,
-    console: vm.serial.text(),
-    filesBefore,
-    filesAfter,
-    lockedAfter,
-    attachMs,
-    detachMs,
-    ...eject,
-  };
+  const exit = await vm.exited;
+  return { exit, events, console: vm.serial.text(), before: before ?? after, after, attachMs, detachMs, ...eject };
 }
 
 /** The host unbinds the card under traffic; then it is bound to VFIO again, and the guest has it once more. */
@@ -109,25 +97,6 @@ function driverOf(device: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-function openFiles(): string[] {
-  return readdirSync('/proc/self/fd')
-    .flatMap((fd) => {
-      try {
-        return [readlinkSync(`/proc/self/fd/${fd}`).replace(/\d+/g, 'N')];
-      } catch {
-        // The directory's own.
-        return [];
-      }
-    })
-    .sort();
-}
-
-/** Bytes that are locked or pinned, as the kernel says it. */
-function locked(): string {
-  const status = readFileSync('/proc/self/status', 'utf8');
-  return ['VmLck', 'VmPin'].map((name) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '').join(', ');
 }
 
 process.stdout.write(`${JSON.stringify(await run(JSON.parse(process.argv[2]!)))}\n`);

@@ -1,7 +1,7 @@
 /*
  * Random accesses on all processors at once: config space by port and ECAM in all widths, BAR addresses, decode, power,
  * MSI-X table and control, function resets, and between them loads from the BAR wherever it was at the start, mapped or
- * not. Afterwards the function must be what it was. device=N, cpus=N, operations=N (of each processor), seed=N
+ * not. Afterwards the function must be what it was. device=N, cpus=N, operations=N (of each processor), seed=N, limit=MS
  */
 #include "../lib/payload.h"
 #include "../lib/smp.h"
@@ -123,7 +123,7 @@ static void survives_random_accesses(void) {
 	operations = (unsigned)arg_number("operations", 1000);
 	for (unsigned i = 0; i < SMP_MOST; i++) seeds[i] = (uint32_t)arg_number("seed", 1) * 2654435761u + i + 1;
 	uint64_t start = read_tsc();
-	check_that(smp_run(cpus, hammer, LIMIT_MS), "not all processors did their part");
+	check_that(smp_run(cpus, hammer, arg_number("limit", LIMIT_MS)), "not all processors did their part");
 	uint64_t us = clock_ns(read_tsc() - start) / 1000;
 	metric("operations", (uint64_t)operations * cpus, "operations");
 	metric("operation", us * 1000 / operations, "ns");
