@@ -44,7 +44,7 @@ export async function aliveLab(lab: Lab, options: LabOptions): Promise<Lab> {
 /**
  * Runs a program of `guest-tests/inside` with one JSON argument and gives the JSON object that it prints.
  * With CAUSEWAY_SHOW_CONSOLE in the environment what it writes to stderr is shown as it comes.
- * A program that says nothing for `silenceMs` is given up.
+ * A program that says nothing for `silenceMs` is given up. `onText` gets what it writes to stderr.
  * @throws Error with the end of what it wrote to stderr, which has the guest's console
  */
 export async function runInside<T>(
@@ -54,7 +54,8 @@ export async function runInside<T>(
   {
     timeoutMs = 5 * MINUTE_MS,
     silenceMs = 4 * MINUTE_MS,
-  }: { readonly timeoutMs?: number; readonly silenceMs?: number } = {},
+    onText = () => {},
+  }: { readonly timeoutMs?: number; readonly silenceMs?: number; readonly onText?: (text: string) => void } = {},
 ): Promise<T> {
   const began = Date.now();
   let stderr = '';
@@ -68,6 +69,7 @@ export async function runInside<T>(
   const command = [process.execPath, insideProgram(program), JSON.stringify(argument)];
   const onStderr = (chunk: Buffer): void => {
     stderr += chunk.toString();
+    onText(chunk.toString());
     clearTimeout(silence);
     silence = setTimeout(onSilence, silenceMs);
     if (process.env.CAUSEWAY_SHOW_CONSOLE) process.stderr.write(chunk);
