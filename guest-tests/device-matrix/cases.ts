@@ -8,8 +8,10 @@ export interface DeviceCase {
   readonly name: string;
   /** What is special about it, for the document. */
   readonly about: string;
-  /** QEMU's device, as the lab takes it. */
-  readonly device: string;
+  /** QEMU's device, as the lab takes it; none for the next function of the device before. */
+  readonly device?: string;
+  /** A command that succeeds on the host, in the device's folder of sysfs, when the device is what the case is about. */
+  readonly isReally?: string;
   /** Kernel module and PCI driver; none for devices that Linux has no driver for: then the script is the driver. */
   readonly driver?: { readonly module: string; readonly name: string; readonly parameters?: string };
   readonly work: Work;
@@ -27,6 +29,13 @@ export interface Batch {
 }
 
 const e1000e = (parameters: string) => ({ module: 'e1000e', name: 'e1000e', parameters });
+/** Functions of one slot whose IOMMU group has both. */
+const ofTwo = {
+  driver: e1000e(''),
+  work: 'nic',
+  interrupts: 'PCI-MSI',
+  isReally: '[ $(ls iommu_group/devices | wc -l) = 2 ]',
+} as const;
 
 export const BATCHES: readonly Batch[] = [
   {
@@ -147,4 +156,43 @@ export const BATCHES: readonly Batch[] = [
       { name: 'pci-testdev', about: 'BAR of 8 GiB', device: 'pci-testdev,membar=8G', work: 'window' },
     ],
   },
+  {
+    name: 'slots, bridges, resets',
+    cases: [
+      {
+        name: 'e1000e-function-0',
+        about: 'first of two functions in one slot',
+        device: 'e1000e,functions=2',
+        ...ofTwo,
+      },
+      { name: 'e1000e-function-1', about: 'second function, same slot and IOMMU group', ...ofTwo },
+      {
+        name: 'e1000-behind-bridge',
+        about: 'conventional bridge, which is in its IOMMU group',
+        device: 'e1000,place=bridge',
+        driver: { module: 'e1000', name: 'e1000' },
+        work: 'nic',
+        interrupts: 'IO-APIC',
+        isReally: 'grep -q 0x0604 iommu_group/devices/*/class',
+      },
+      {
+        name: 'edu-without-reset',
+        about: 'root bus: the kernel has no reset for it',
+        device: 'edu,place=root',
+        work: 'edu',
+        isReally: '[ ! -e reset_method ]',
+      },
+    ],
+  },
 ];
+
+/** Slot and function of each case's device on the guest's root bus, under every monitor: devices from slot 1 on, in order. */
+export function guestAddresses(cases: readonly DeviceCase[]): readonly string[] {
+  let slot = 0;
+  let number = 0;
+  return cases.map(({ device }) => {
+    if (device === undefined) number++;
+    else [slot, number] = [slot + 1, 0];
+    return `${slot.toString(16).padStart(2, '0')}.${number}`;
+  });
+}

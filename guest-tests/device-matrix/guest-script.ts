@@ -1,6 +1,6 @@
 /** What the guest of the matrix does, for busybox `sh`: bind each device's driver, wait for it, let it work, check. */
 import { PEER_ADDRESS } from '../support/peer.ts';
-import type { Batch, DeviceCase } from './cases.ts';
+import { type Batch, type DeviceCase, guestAddresses } from './cases.ts';
 
 /** Where the guest finds the other end of its transfers, at {@link PEER_ADDRESS}. */
 export interface Peer {
@@ -17,11 +17,6 @@ export const MATRIX_CMDLINE: string = `iomem=relaxed memmap=2M$0x${DMA_BUFFER.to
 
 /** Modules that {@link matrixScript} loads by itself, in this order, besides the drivers. */
 export const COMMON_MODULES: readonly string[] = ['virtio_pci', 'sd_mod', 'usb-storage'];
-
-/** Guest address of the device number `index`: slot 1 and following of the root bus, in every VMM. */
-export function guestBdf(index: number): string {
-  return `0000:00:${(index + 1).toString(16).padStart(2, '0')}.0`;
-}
 
 const LIBRARY = `
 say() { echo "MATRIX $name $*"; }
@@ -157,11 +152,11 @@ edu() {
 `;
 
 /** One device's turn. */
-function turn({ name, driver, work }: DeviceCase, index: number, peer: Peer): string {
+function turn({ name, driver, work }: DeviceCase, address: string, peer: Peer): string {
   const lines = [
     `DOWNLOAD=${peer.downloadPort} UPLOAD=${peer.uploadPort} SHA256=${peer.sha256}`,
     `name=${name}`,
-    `dev=${guestBdf(index)}`,
+    `dev=0000:00:${address}`,
     `driver=${driver?.name ?? 'none'}`,
   ];
   if (driver) {
@@ -172,7 +167,8 @@ function turn({ name, driver, work }: DeviceCase, index: number, peer: Peer): st
 }
 
 /** The script of a guest that has all devices of a batch. Nothing is bound but when it is its turn. */
-export function matrixScript(batch: Batch, peers: { readonly large: Peer; readonly small: Peer }): string {
+export function matrixScript({ cases }: Batch, peers: { readonly large: Peer; readonly small: Peer }): string {
+  const addresses = guestAddresses(cases);
   return `
 PEER=${PEER_ADDRESS}
 ${LIBRARY}
@@ -182,7 +178,7 @@ ${COMMON_MODULES.map((module) => `modprobe ${module}`).join('\n')}
 name=nothing
 begin
 counted 1
-${batch.cases.map((one, index) => turn(one, index, one.slow ? peers.small : peers.large)).join('\n')}
+${cases.map((one, i) => turn(one, addresses[i]!, one.slow ? peers.small : peers.large)).join('\n')}
 name=nothing
 say end
 `;

@@ -10,16 +10,25 @@ export type Monitor = (typeof MONITORS)[number];
 const MEMORY = '512M';
 const TIMEOUT_MS = 8 * 60_000;
 
-/** @param bdfs of the lab's devices, in the order in which the guest shall find them from slot 1 on */
-export function monitorRun(monitor: Monitor, qemu: Qemu, guest: Guest, bdfs: readonly string[]): MatrixRun {
+/** A device of the lab, and where on its root bus the guest is to find it: slot and function. */
+export interface PlacedDevice {
+  readonly bdf: string;
+  readonly address: string;
+}
+
+/** @param placed in the order of their addresses */
+export function monitorRun(monitor: Monitor, qemu: Qemu, guest: Guest, placed: readonly PlacedDevice[]): MatrixRun {
   const files = { kernel: guest.kernel, initrd: guest.initrd };
   if (monitor === 'causeway') {
-    const devices = bdfs.flatMap((bdf) => ['--device', bdf]);
+    const devices = placed.flatMap(({ bdf }) => ['--device', bdf]);
     const words = ['--kernel', files.kernel, '--initrd', files.initrd, '--cmdline', guest.cmdline, '--memory', MEMORY];
     const argv = [process.execPath, CLI, 'run', ...words, '--cpus', '1', '--reboot-limit', '0', ...devices];
     return { argv, env: {}, timeoutMs: TIMEOUT_MS };
   }
-  const devices = bdfs.flatMap((bdf, index) => ['-device', `vfio-pci,host=${bdf},addr=${index + 1},rombar=0`]);
+  const devices = placed.flatMap(({ bdf, address }) => {
+    const hasSecond = placed.some((other) => other.address === address.replace(/0$/, '1'));
+    return ['-device', `vfio-pci,host=${bdf},addr=${address},rombar=0${hasSecond ? ',multifunction=on' : ''}`];
+  });
   const argv = [
     ...qemu.command,
     ...['-machine', 'q35,accel=kvm', '-cpu', 'host', '-smp', '1', '-m', MEMORY],
