@@ -116,8 +116,26 @@ export async function fetchLab(options: LabOptions = {}): Promise<void> {
   await unpackedImage(kernel.vmlinuz);
 }
 
-/** Boot a lab; resolves when commands can run. Throws LabError. */
+/** An emulated host that panics or stalls while it comes up is booted again: the next one mostly does. */
+const BOOT_TRIES = 3;
+
+/**
+ * Boot a lab; resolves when commands can run. QEMU's emulated processors now and then execute code that Linux has patched
+ * meanwhile, most often when KVM's first VM switches its branches on; such a boot is repeated. Throws LabError.
+ */
 export async function openLab(options: LabOptions = {}): Promise<Lab> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await bootLab(options);
+    } catch (error) {
+      const isFault = error instanceof LabError && ['LAB_PANIC', 'LAB_BOOT_TIMEOUT'].includes(error.code);
+      if (!isFault || attempt === BOOT_TRIES) throw error;
+      options.log?.(`${error.message.split('\n')[0]}; booting once more`);
+    }
+  }
+}
+
+async function bootLab(options: LabOptions): Promise<Lab> {
   const log = options.log ?? (() => {});
   options.signal?.throwIfAborted();
   const fetch = { log, refresh: options.refresh };
