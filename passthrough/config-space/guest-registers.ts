@@ -171,6 +171,7 @@ export class GuestRegisters {
   /** Opens exactly these holes beside what the table gives, from the next access on. */
   setGrants(grants: readonly ConfigGrant[]): void {
     installMasks(this.space, withGrants(this.#tableMasks, grants));
+    this.#delegateVpd();
   }
 
   placeBar(index: number, address: number): void {
@@ -251,6 +252,7 @@ export class GuestRegisters {
   #handleVpd(): void {
     const vpd = this.#capability(CAP.VPD);
     if (!vpd) return;
+    this.#delegateVpd();
     const register = vpd.offset & ~3;
     const address = vpd.offset + VPD.ADDRESS;
     this.space.onWrite(register, ({ raw, lanes }) => {
@@ -263,6 +265,15 @@ export class GuestRegisters {
       if (value & VPD_WRITE) this.#events.warn('the guest tried to write vital product data: refused');
       else this.#options.device.write(address, 2, value);
     });
+  }
+
+  /** vCPU threads start reads by themselves, unless a grant has opened the register: then each write goes to the hardware. */
+  #delegateVpd(): void {
+    const vpd = this.#capability(CAP.VPD);
+    if (!vpd) return;
+    const address = vpd.offset + VPD.ADDRESS;
+    const isGranted = (readLe(this.space.deviceWrite, address, 2) & VPD_WRITE) !== 0;
+    this.space.window.vpdAddress = isGranted ? 0 : address;
   }
 
   #handleResets(): void {

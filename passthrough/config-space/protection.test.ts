@@ -119,6 +119,17 @@ test('vital product data can be read and not written', () => {
   expect(writes()).toEqual([0x10n]);
 });
 
+// Enforces P44.
+test('vCPU threads start reads of vital product data, unless a grant lets each write through', () => {
+  const machine = withCapability([0x03, 0, 0, 0]);
+  const vpd = machine.capability(3);
+  expect(machine.fn.window.vpdAddress).toBe(vpd + 2);
+  machine.fn.setGrants([{ offset: vpd, readBits: 0xffff_0000, writeBits: 0xffff_0000 }], { force: true });
+  expect(machine.fn.window.vpdAddress).toBe(0);
+  machine.fn.setGrants([]);
+  expect(machine.fn.window.vpdAddress).toBe(vpd + 2);
+});
+
 /** A device with these bytes for its only capability, at 0x50. */
 function withCapability(bytes: readonly number[], vfio: FakeVfioSpec = {}): TestMachine {
   const config = configFixture('edu');

@@ -227,5 +227,38 @@ describe('an exit on the vCPU thread', () => {
       expect(m.mmioAccess(0xe000_8006, 2, false) & 0xffffn).toBe(0xf6n);
       expect(m.accesses).toEqual(['r2@38']);
     });
+
+    // Enforces P44.
+    it('starts reads of vital product data itself, and leaves every other write to the machine thread', () => {
+      const told: number[][] = [];
+      m.mailbox.call = (op, _space, address, width, value) => {
+        told.push([op, address, width, value]);
+        return 0;
+      };
+      const write = (at: number, width: number, value: number): void =>
+        void m.mmioAccess(0xe000_8000 + at, width, true, BigInt(value));
+      m.config.windows[0]!.vpdAddress = 0x52;
+      write(0x52, 2, 0x0110);
+      write(0x50, 4, 0x0120_ffff);
+      m.out(4, 0xcf8, 0x8000_0850);
+      m.out(2, 0xcfe, 0x0130);
+      expect(m.accesses).toEqual([`w2@${32 + 0x52}=16`, `w2@${32 + 0x52}=32`, `w2@${32 + 0x52}=48`]);
+      expect(told).toEqual([]);
+      // With the flag of a write, in part, beside, of another function, and where there is no such register.
+      write(0x52, 2, 0x8110);
+      write(0x53, 1, 0x01);
+      write(0x54, 4, 0);
+      write(0x1052, 2, 0x0110);
+      m.config.windows[0]!.vpdAddress = 0;
+      write(0x52, 2, 0x0110);
+      expect(told.map(([op, address]) => [op, address! - 0xe000_8000])).toEqual([
+        [CALL.write, 0x52],
+        [CALL.write, 0x53],
+        [CALL.write, 0x54],
+        [CALL.write, 0x1052],
+        [CALL.write, 0x52],
+      ]);
+      expect(m.accesses).toHaveLength(3);
+    });
   });
 });

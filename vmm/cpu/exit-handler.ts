@@ -12,6 +12,8 @@ import { CONFIG_SPACE_SIZE, type ConfigStore } from '../pci/config-window.ts';
 import { CALL, COUNTER, type Mailbox, NOTICE, SPACE } from './mailbox.ts';
 
 const ENABLE_BIT = 0x8000_0000;
+/** VPD address bit 15: 0 starts a read (PCI 3.0 appendix I). */
+const VPD_WRITE = 0x8000;
 /** COM1 is 0x3f8 to 0x3ff, COM2 0x2f8 to 0x2ff: they differ in one bit. */
 const SERIAL_MASK = 0xfef8;
 const SERIAL_PORT = 0x2f8;
@@ -27,6 +29,8 @@ export class ExitHandler {
   readonly #mmio: TrapLookup;
   readonly #scratch = new Uint8Array(8);
   readonly #ring: () => void;
+  #function = 0;
+  #offset = 0;
 
   constructor(
     native: Pick<FileDescriptors, 'pread' | 'pwrite'>,
@@ -159,6 +163,7 @@ export class ExitHandler {
       if (width === 4) Atomics.store(this.#bus.words, LATCH_WORD, value | 0);
       return;
     }
+    if (this.#configAt(trap, address) && this.#startsVpdRead(width, value)) return;
     const posts = trap.kind === TRAP_KIND.callPost || trap.kind === TRAP_KIND.sharedPost;
     if (posts && this.#bus.posts.put(address, width, value)) {
       this.#mailbox.counters[COUNTER.posted]!++;
@@ -177,11 +182,9 @@ export class ExitHandler {
         return this.#readEcam(address - trap.start, width);
       case TRAP_KIND.addressPort:
         return width === 4 ? Atomics.load(this.#bus.words, LATCH_WORD) >>> 0 : width === 2 ? 0xffff : 0xff;
-      case TRAP_KIND.dataPort: {
-        const latch = Atomics.load(this.#bus.words, LATCH_WORD) >>> 0;
-        if (latch < ENABLE_BIT) return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
-        return this.#readConfig((latch >>> 8) & 0xffff, (latch & 0xfc) + (address - trap.start), width);
-      }
+      case TRAP_KIND.dataPort:
+        if (this.#configAt(trap, address)) return this.#readConfig(this.#function, this.#offset, width);
+        return width === 4 ? 0xffff_ffff : width === 2 ? 0xffff : 0xff;
       default:
         return this.#call(CALL.read, space, address, width, 0);
     }
@@ -190,6 +193,39 @@ export class ExitHandler {
   #call(op: number, space: number, address: number, width: number, value: number): number {
     this.#mailbox.counters[COUNTER.called]!++;
     return this.#mailbox.call(op, space, address, width, value, this.#ring);
+  }
+
+  /** Whether the access goes to config space; where is in `#function` and `#offset`. */
+  #configAt(trap: TrapLookup, address: number): boolean {
+    if (trap.kind === TRAP_KIND.ecam) {
+      const offset = address - trap.start;
+      this.#function = Math.floor(offset / CONFIG_SPACE_SIZE);
+      this.#offset = offset % CONFIG_SPACE_SIZE;
+      return true;
+    }
+    if (trap.kind !== TRAP_KIND.dataPort) return false;
+    const latch = Atomics.load(this.#bus.words, LATCH_WORD) >>> 0;
+    this.#function = (latch >>> 8) & 0xffff;
+    this.#offset = (latch & 0xfc) + (address - trap.start);
+    return latch >= ENABLE_BIT;
+  }
+
+  /** A config write that starts a read of vital product data goes to the device from here; see {@link ConfigWindow}. */
+  #startsVpdRead(width: number, value: number): boolean {
+    const index = this.#bus.windowOf[this.#function]!;
+    if (index === 0) return false;
+    const window = this.#config.windows[index - 1]!;
+    const register = window.vpdAddress;
+    const at = register - this.#offset;
+    // Written whole, and nothing beyond its dword with it.
+    if (register === 0 || at < 0 || at + 2 > width || (this.#offset & 3) + width > 4) return false;
+    const word = (value >>> (8 * at)) & 0xffff;
+    if ((word & VPD_WRITE) !== 0) return false;
+    this.#scratch[0] = word & 0xff;
+    this.#scratch[1] = word >>> 8;
+    const failed = this.#native.pwrite(window.fd, window.fdOffset + register, this.#scratch, 0, 2) !== 0;
+    if (failed) this.#mailbox.counters[COUNTER.fileErrors]!++;
+    return true;
   }
 
   /**

@@ -6,7 +6,7 @@
 import type { Fd } from '../../native/types.ts';
 
 export const CONFIG_SPACE_SIZE = 4096;
-/** Header words of a window, Int32 each: state, fd, low and high half of the fd's offset. */
+/** Of a window: Int32 words for state, fd, and the address register of vital product data; then the fd's offset. */
 const HEADER_BYTES = 64;
 const STRIDE = HEADER_BYTES + 2 * CONFIG_SPACE_SIZE;
 const ABSENT = 0;
@@ -45,6 +45,18 @@ export class ConfigWindow {
     return this.#offset[0]!;
   }
 
+  /**
+   * Offset of the address register of vital product data; 0 for none. To start a read of that keeps the kernel's config
+   * write busy for milliseconds (drivers/pci/vpd.c), so vCPU threads do it by themselves and hold up nobody else.
+   */
+  get vpdAddress(): number {
+    return Atomics.load(this.#header, 2);
+  }
+
+  set vpdAddress(offset: number) {
+    Atomics.store(this.#header, 2, offset);
+  }
+
   get inUse(): boolean {
     return Atomics.load(this.#header, 0) === PRESENT;
   }
@@ -70,6 +82,7 @@ export class ConfigStore {
     if (!window) throw new RangeError('no free config window');
     window.image.fill(0);
     window.deviceBits.fill(0);
+    window.vpdAddress = 0;
     window.inUse = true;
     return window;
   }
