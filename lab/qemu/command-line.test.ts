@@ -44,9 +44,9 @@ test('each device sits behind a port of its own, network devices on a network of
   const args = deviceArgs([parseDevice('e1000e,mac=52:54:00:00:00:01'), parseDevice('edu')], () => 5);
   const devices = values(args, '-device');
   expect(devices).toEqual([
-    'pcie-root-port,id=port0,bus=pcie.0,addr=10,chassis=1,slot=1',
+    'pcie-root-port,id=port0,bus=pcie.0,addr=10,chassis=1,slot=1,x-speed=5',
     'e1000e,id=dev0,bus=port0,netdev=net0,mac=52:54:00:00:00:01',
-    'pcie-root-port,id=port1,bus=pcie.0,addr=11,chassis=2,slot=2',
+    'pcie-root-port,id=port1,bus=pcie.0,addr=11,chassis=2,slot=2,x-speed=5',
     'edu,id=dev1,bus=port1',
   ]);
   expect(values(args, '-netdev')).toEqual(['user,id=net0']);

@@ -116,11 +116,18 @@ export function deviceArgs(devices: readonly LabDeviceSpec[], takeDiskFd: () => 
   });
 }
 
+/**
+ * Above a port of more than 5 GT/s Linux waits for the link to report itself active after a reset of the bus (PCIe 6.0
+ * §6.6.1), which QEMU's does not when the device is slower: the reset would fail.
+ */
+const PORT_SPEED = 5;
+
 /** What stands between the root bus and a device. */
 function bridgeArgs({ place = 'port' }: LabDeviceSpec, index: number, io: string): string[] {
   if (place === 'root') return [];
   const slot = portSlot(index).toString(16);
-  const port = `pcie-root-port,id=port${index},bus=pcie.0,addr=${slot},chassis=${index + 1},slot=${index + 1}${io}`;
+  const seatOfPort = `bus=pcie.0,addr=${slot},chassis=${index + 1},slot=${index + 1}`;
+  const port = `pcie-root-port,id=port${index},${seatOfPort},x-speed=${PORT_SPEED}${io}`;
   const bridge = `pcie-pci-bridge,id=bridge${index},bus=port${index}`;
   return ['-device', port, ...(place === 'bridge' ? ['-device', bridge] : [])];
 }
