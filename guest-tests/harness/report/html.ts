@@ -105,25 +105,43 @@ function metricsSection({ tests }: RunRecord): string {
     const key = `${each.metric.name} (${each.metric.unit})`;
     single.set(key, [...(single.get(key) ?? []), each]);
   }
-  const histograms = spread.map(({ test, metric }) => {
+  const histograms = spread.map(({ test, metric: raw }) => {
+    const metric = inReadableUnit(raw);
     const { count, p50, p99, max, unit } = metric;
     const numbers = `p50 ${number(p50)} · p99 ${number(p99)} · max ${number(max)} ${unit} · ${number(count)} values`;
     return `<div class="card"><h3>${escapeHtml(metric.name)} <span class="soft small">${escapeHtml(where(test))}</span></h3>
 <p class="small soft num">${escapeHtml(numbers)}</p>${histogramPlot(metric as MetricRecord & { histogram: readonly Bin[] })}</div>`;
   });
-  const bars = [...single].map(([title, values]) => {
-    const rows = values.map(
-      ({ test, metric }): BarRow => ({
-        label: where(test),
-        value: metric.p50,
-        text: `${number(metric.p50)} ${metric.unit}`,
-      }),
-    );
+  const bars = [...single.values()].map((values) => {
+    const title = values[0]!.metric.name;
+    const rows = values.map(({ test, metric }): BarRow => {
+      const { p50, unit } = inReadableUnit(metric);
+      // Lengths compare in the unit of all.
+      return { label: where(test), value: metric.p50, text: `${number(p50)} ${unit}` };
+    });
     const better = values[0]!.metric.better;
     const hint = better ? ` <span class="soft small">${better} is better</span>` : '';
     return `<div class="card"><h3>${escapeHtml(title)}${hint}</h3>${barPlot(title, rows)}</div>`;
   });
   return `<h2 id="measurements">Measurements</h2><div class="grid">${[...histograms, ...bars].join('')}</div>`;
+}
+
+const TIME_UNITS = ['ns', 'µs', 'ms', 's'];
+
+/** Times in the unit in which the median has at most three digits before the point. */
+function inReadableUnit(metric: MetricRecord): MetricRecord {
+  const from = TIME_UNITS.indexOf(metric.unit);
+  if (from < 0) return metric;
+  let to = from;
+  while (to + 1 < TIME_UNITS.length && metric.p50 >= 1000 ** (to - from + 1)) to++;
+  const scaled = (value: number): number => value / 1000 ** (to - from);
+  const histogram = metric.histogram?.map((bin) => ({ ...bin, from: scaled(bin.from), to: scaled(bin.to) }));
+  return {
+    ...metric,
+    unit: TIME_UNITS[to]!,
+    ...{ min: scaled(metric.min), p50: scaled(metric.p50), p99: scaled(metric.p99), max: scaled(metric.max) },
+    ...(histogram ? { histogram } : {}),
+  };
 }
 
 function where({ suite, device }: TestRecord): string {

@@ -4,6 +4,8 @@ import { duration, escapeHtml, number } from './escape.ts';
 import { colour } from './html-style.ts';
 
 const MATRIX_WIDTH = 1000;
+/** About that. */
+const LETTER_WIDTH = 6.2;
 
 /** All tests as squares at one glance: a row for each device, the tests of a suite side by side, in the same column everywhere. */
 export function verdictMatrix(tests: readonly TestRecord[]): string {
@@ -21,8 +23,11 @@ export function verdictMatrix(tests: readonly TestRecord[]): string {
   const at = new Map<string, number>();
   const parts: string[] = [];
   let x = left;
+  let right = left;
   for (const [suite, names] of suites) {
-    parts.push(`<text x="${x}" y="12">${escapeHtml(shorten(suite, names.length * step + apart))}</text>`);
+    const label = shorten(suite, names.length * step + apart);
+    parts.push(`<text x="${x}" y="12">${escapeHtml(label)}</text>`);
+    right = Math.max(right, x + label.length * LETTER_WIDTH, x + names.length * step);
     for (const name of names) {
       at.set(`${suite}/${name}`, x);
       x += step;
@@ -41,12 +46,12 @@ export function verdictMatrix(tests: readonly TestRecord[]): string {
       parts.push(`<a href="#${anchor(test)}"><title>${escapeHtml(title)}</title>${square}</a>`);
     }
   });
-  return svg(Math.max(left, x - apart), top + devices.length * tall, 'Verdicts of all tests', parts);
+  return svg(right, top + devices.length * tall, 'Verdicts of all tests', parts);
 }
 
-/** As much of a label as fits, at about 6 pixels a letter. */
+/** As much of a label as fits. */
 function shorten(text: string, width: number): string {
-  const letters = Math.max(2, Math.floor(width / 6.2));
+  const letters = Math.max(2, Math.floor(width / LETTER_WIDTH));
   return text.length <= letters ? text : `${text.slice(0, letters - 1)}\u2026`;
 }
 
@@ -68,7 +73,7 @@ export function verdictBar(totals: Readonly<Partial<Record<string, number>>>): s
 
 /** A histogram with median and 99th percentile marked. The axis is logarithmic where the bins are. */
 export function histogramPlot(metric: MetricRecord & { readonly histogram: readonly Bin[] }): string {
-  const [width, height, bottom, top] = [300, 128, 30, 18];
+  const [width, height, bottom, top] = [300, 142, 30, 32];
   const { histogram: bins, p50, p99, unit } = metric;
   const [low, high] = [bins[0]!.from, bins.at(-1)!.to];
   const isLogarithmic =
@@ -86,10 +91,13 @@ export function histogramPlot(metric: MetricRecord & { readonly histogram: reado
     const title = `<title>${number(from)} to ${number(to)} ${escapeHtml(unit)}: ${count}</title>`;
     return `<rect x="${x0 + 0.75}" y="${height - bottom - tall}" width="${Math.max(1, x1 - x0 - 1.5)}" height="${tall}" rx="1.5" fill="var(--accent)" opacity=".82">${title}</rect>`;
   });
-  const mark = (value: number, label: string, anchorAt: string, shift: number): string => {
+  // Each label has a row of its own: they may stand at the same place.
+  const mark = (value: number, label: string, row: number): string => {
     const x = scale(value);
-    const line = `<line x1="${x}" x2="${x}" y1="${top - 4}" y2="${height - bottom}" stroke="var(--ink)" stroke-width="1" stroke-dasharray="3 3" opacity=".7"/>`;
-    return `${line}<text x="${x + shift}" y="${top - 7}" text-anchor="${anchorAt}" class="ink">${label} ${number(value)}</text>`;
+    const [anchorAt, shift] = x > width - 90 ? ['end', -3] : ['start', 3];
+    const y = 10 + row * 12;
+    const line = `<line x1="${x}" x2="${x}" y1="${y - 8}" y2="${height - bottom}" stroke="var(--ink)" stroke-width="1" stroke-dasharray="3 3" opacity=".7"/>`;
+    return `${line}<text x="${x + shift}" y="${y}" text-anchor="${anchorAt}" class="ink">${label} ${number(value)}</text>`;
   };
   const axis = `<line x1="0" x2="${width}" y1="${height - bottom}" y2="${height - bottom}" stroke="var(--line)"/>`;
   const ticks = [
@@ -97,13 +105,7 @@ export function histogramPlot(metric: MetricRecord & { readonly histogram: reado
     `<text x="${width}" y="${height - 13}" text-anchor="end">${number(high)} ${escapeHtml(unit)}</text>`,
     isLogarithmic ? `<text x="${width / 2}" y="${height - 13}" text-anchor="middle">logarithmic</text>` : '',
   ];
-  const apart = scale(p99) - scale(p50) > 70;
-  const marks =
-    apart || p50 === p99
-      ? [mark(p50, 'p50', scale(p50) > width - 70 ? 'end' : 'start', 0)]
-      : [mark(p50, 'p50', 'end', -3)];
-  if (p50 !== p99)
-    marks.push(mark(p99, 'p99', apart ? (scale(p99) > width - 70 ? 'end' : 'start') : 'start', apart ? 0 : 3));
+  const marks = [mark(p50, 'p50', 0), ...(p50 === p99 ? [] : [mark(p99, 'p99', 1)])];
   return svg(width, height, `Histogram of ${metric.name}`, [axis, ...bars, ...ticks, ...marks]);
 }
 
@@ -119,7 +121,7 @@ export function barPlot(title: string, rows: readonly BarRow[]): string {
   const most = Math.max(...rows.map(({ value }) => value), Number.MIN_VALUE);
   const parts = rows.map(({ label, value, text }, i) => {
     const y = i * (tall + 6);
-    const long = Math.max(2, (value / most) * (width - left - 78));
+    const long = Math.max(2, (value / most) * (width - left - 96));
     return [
       `<text x="0" y="${y + 15}" class="ink">${escapeHtml(shorten(label, left - 6))}</text>`,
       `<rect x="${left}" y="${y + 2}" width="${long}" height="${tall - 4}" rx="4" fill="var(--accent)" opacity=".82"/>`,

@@ -2,6 +2,7 @@
 import type { Bin, MetricRecord } from '../model.ts';
 
 const MOST_BINS = 40;
+const DIGITS = 9;
 
 /** @throws RangeError when there is nothing to summarise, or a value is no number */
 export function summarise(
@@ -11,7 +12,8 @@ export function summarise(
 ): MetricRecord {
   if (values.length === 0) throw new RangeError(`metric "${name}": no values`);
   if (!values.every(Number.isFinite)) throw new RangeError(`metric "${name}": a value is not a number`);
-  const sorted = [...values].sort((a, b) => a - b);
+  // Binary fractions have a tail of digits that nobody measured.
+  const sorted = values.map((value) => Number(value.toPrecision(DIGITS))).sort((a, b) => a - b);
   return {
     name,
     unit,
