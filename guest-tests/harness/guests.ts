@@ -60,6 +60,8 @@ export interface BootOptions {
   readonly cmdline?: string;
   /** How long it may take until commands can run. */
   readonly readyTimeoutMs?: number;
+  /** It hangs when a command runs and its agent has said nothing for so long. Default 60 s. */
+  readonly silenceMs?: number;
   /** Receives the console as it comes. */
   readonly onConsole?: (bytes: Uint8Array) => void;
 }

@@ -78,7 +78,7 @@ export async function runInLab(options: LabRunOptions): Promise<RunRecord> {
 }
 
 async function openRunLab({ models, options, folder, signal, stderr }: LabRunOptions): Promise<Lab> {
-  const kernel = options['lab-kernel'];
+  const { 'lab-kernel': kernel, 'lab-cpus': cpus } = options;
   // Until it is open: an open lab is closed only after the run in it has ended.
   const opening = new AbortController();
   const onAbort = (): void => opening.abort();
@@ -88,6 +88,7 @@ async function openRunLab({ models, options, folder, signal, stderr }: LabRunOpt
       devices: models,
       shareDir: folder.path,
       ...(kernel === undefined ? {} : { kernel }),
+      ...(cpus === undefined ? {} : { cpus }),
       signal: opening.signal,
       log: (line) => stderr.write(`lab: ${line}\n`),
     });

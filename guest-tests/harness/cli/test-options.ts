@@ -6,6 +6,7 @@ export const TEST_OPTIONS = {
   match: { type: 'list', value: 'VVVV:DDDD', help: 'test every device with these ids; repeatable' },
   lab: { type: 'list', value: 'MODEL', help: 'test this device in an emulated host, all of them in one; repeatable' },
   'lab-kernel': { type: 'text', value: 'KERNEL', help: "the emulated host's kernel: 6.1, 6.12, a path (6.1)" },
+  'lab-cpus': { type: 'whole', value: 'N', help: "the emulated host's processors (2)" },
   filter: { type: 'text', value: 'REGEX', help: 'only tests whose suite/name matches' },
   list: { type: 'flag', help: 'tell what would be run, and run nothing' },
   output: { type: 'text', value: 'DIR', help: 'the run folder (causeway-results/TIME)' },

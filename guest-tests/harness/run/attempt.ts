@@ -44,6 +44,9 @@ export interface Attempt {
 /** A message that arrives just before its cause is known: a command fails because the guest has died. */
 const CAUSE_MS = 250;
 
+/** Says less than a report of the guest's kernel. */
+const OUTDONE_BY_CRASH: readonly Ending['kind'][] = ['pass', 'fail', 'timeout'];
+
 /** Never rejects. */
 export async function runAttempt(options: AttemptOptions): Promise<Attempt> {
   const began = performance.now();
@@ -150,8 +153,8 @@ class RunningAttempt {
   async #wrapUp(ending: Ending, done: Promise<Ending>): Promise<Ending> {
     const { limits, spec } = this.#options;
     this.#readConsoles();
-    // A test that went well on a kernel that had an oops did not go well.
-    let result = ending.kind === 'pass' && this.#crash ? this.#crash : ending;
+    // A test that went well on a kernel that had an oops did not go well, and one that failed did so because of it.
+    let result = this.#crash && OUTDONE_BY_CRASH.includes(ending.kind) ? this.#crash : ending;
     if (result.kind === 'timeout') result = await this.#whereIsIt(result);
     if (['timeout', 'hang', 'crash'].includes(result.kind)) await this.#dump();
     this.scope.end();

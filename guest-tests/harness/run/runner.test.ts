@@ -157,6 +157,17 @@ describe('guests in trouble', () => {
     expect(verdicts(run)).toEqual(['CRASH: oops in foo', 'PASS']);
   });
 
+  test('an oops whose report was not complete when the test failed', async () => {
+    const killed = {
+      run: (_: string, guest: { print(text: string): void }) => {
+        guest.print('BUG: kernel NULL pointer dereference, address: 0000000000000000\n');
+        return { code: 137, stdout: '', stderr: 'Killed' };
+      },
+    };
+    const insmod = spec('first', async ({ boot }) => void (await (await boot()).must('insmod')));
+    expect(verdicts(await bench.run([insmod], scripted(killed)))).toEqual(['CRASH: NULL pointer dereference']);
+  });
+
   test('a hang: SysRq, NMI, then HANG', async () => {
     const made = scripted({ run: () => new Promise(() => {}) });
     const run = await bench.run([boots('first', { timeoutMs: 20 }), NEXT], made);
