@@ -10,16 +10,12 @@ const FLOOD = 100_000;
 const FLOOD_MS = 120_000;
 const PINGS = 20;
 
-test('edu: INTx and MSI, masks, latency', { needs: isDevice(EDU) }, async ({ payload }) => {
-  await payload('edu-irq', { args: { loops: 1000 }, timeoutMs: 100_000 });
-});
-
-test(`edu: no MSI is lost in a flood of ${FLOOD}`, {
+test(`edu: INTx and MSI, masks, latency, ${FLOOD} MSIs without a loss`, {
   needs: isDevice(EDU),
   timeoutMs: 240_000,
   silenceMs: 200_000,
 }, async ({ payload, log }) => {
-  const args = { loops: 10, flood: FLOOD, flood_ms: FLOOD_MS };
+  const args = { loops: 1000, flood: FLOOD, flood_ms: FLOOD_MS };
   const { metrics } = await payload('edu-irq', { args, timeoutMs: 200_000 });
   const sent = metrics['msi-flood']?.value ?? 0;
   if (sent < FLOOD) log(`this host had time for ${sent} in ${FLOOD_MS / 1000} s`);
@@ -37,17 +33,24 @@ const MODES = [
   { name: 'MSI', parameter: 1, chip: /PCI-MSI/ },
   { name: 'MSI-X', parameter: 2, chip: /PCI-MSI/ },
 ] as const;
+/** What the driver says when it falls back. With QEMU's model it mostly does, under QEMU as well. */
+const FAILED_TRIAL = 'MSI interrupt test failed';
 
 test('e1000e under Linux: INTx, MSI, MSI-X in turn', {
   needs: isDevice(E1000E),
   timeoutMs: 180_000,
 }, async (fixtures) => {
-  const guest = await fixtures.boot({ modules: [] });
+  // QEMU's model has no subsystem; of a real card the message must come.
+  const isEmulated = fixtures.device.facts.subsystemDevice === 0;
+  const guest = await fixtures.boot({ modules: [], memory: '128M' });
   for (const { name, parameter, chip } of MODES) {
     await fixtures.step(name, async () => {
       await guest.must(`modprobe e1000e IntMode=${parameter}`);
       const nic = await netInterface(guest);
       await leaseAddress(guest, nic);
+      if (name === 'MSI' && isEmulated && (await guest.run(`dmesg | grep '${FAILED_TRIAL}'`)).code === 0) {
+        fixtures.skip("the driver's own trial of an MSI found none within 100 ms, and it took INTx");
+      }
       const before = await interruptsOf(nic);
       for (const { line } of before) if (!chip.test(line)) throw new Error(`not ${name}: ${line}`);
       await guest.must(`ping -c ${PINGS} -A -w 60 ${ROUTER}`, { timeoutMs: 90_000 });

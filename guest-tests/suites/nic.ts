@@ -1,7 +1,7 @@
 /** A network card under Linux: link, lease, pings, transfers both ways, its own self-test, and its driver again and again. */
 import { createHash } from 'node:crypto';
 import { debianProgram, PEER_VARIABLE, peerBytes } from '../guest/index.ts';
-import { type BootOptions, type Fixtures, isClass, type LinuxGuest, test } from '../harness/index.ts';
+import { type Fixtures, isClass, type LinuxGuest, test } from '../harness/index.ts';
 import { leaseAddress, netInterface, ROUTER } from './support/network.ts';
 
 const PINGS = 100;
@@ -11,16 +11,17 @@ const TRANSFER_SCRIPTS = {
   '/download': `echo GET ${TRANSFER_BYTES}; exec cat > /run/data\n`,
   '/upload': `echo PUT ${TRANSFER_BYTES}; cat /run/data; read -r sum; echo $sum > /run/sum\n`,
 };
-const RELOADS = 3;
+const RELOADS = 2;
 const DRIVER = '/sys/bus/pci/devices/0000:00:01.0/driver/module';
 
-test('link, DHCP, ping, TCP both ways, self-test', {
+test('link, DHCP, ping, TCP both ways, self-test, driver reloads', {
   needs: isClass('ethernet'),
   timeoutMs: 300_000,
 }, async (fixtures) => {
   const { step, log, measure } = fixtures;
   const ethtool = await debianProgram('ethtool', 'sbin/ethtool');
-  const { guest, nic } = await guestWithNic(fixtures.boot, { files: { ...TRANSFER_SCRIPTS, ...ethtool } });
+  const guest = await fixtures.boot({ memory: '128M', files: { ...TRANSFER_SCRIPTS, ...ethtool } });
+  const nic = await netInterface(guest);
   await step('link', async () => {
     await guest.must(`ip link set ${nic} up`);
     await guest.must(
@@ -44,16 +45,9 @@ test('link, DHCP, ping, TCP both ways, self-test', {
     if (/not supported/i.test(stderr)) return fixtures.skip(`the driver has no self-test: ${stderr.trim()}`);
     if (code !== 0 || !/result is PASS/.test(stdout)) throw new Error(`${stdout}${stderr}`.trim());
   });
-});
-
-test(`the driver is unloaded and loaded ${RELOADS} times`, { needs: isClass('ethernet'), timeoutMs: 240_000 }, async ({
-  boot,
-  step,
-}) => {
-  const { guest, nic } = await guestWithNic(boot);
   const driver = await guest.must(`basename $(readlink ${DRIVER})`);
   for (let round = 1; round <= RELOADS; round++) {
-    await step(`round ${round}`, async () => {
+    await step(`the driver is unloaded and loaded, round ${round}`, async () => {
       await guest.must(`ip link set ${nic} down; rmmod ${driver}; modprobe ${driver}`);
       const again = await netInterface(guest);
       await leaseAddress(guest, again);
@@ -78,12 +72,4 @@ async function transfer(
   const got = await guest.must(sum, { timeoutMs: 60_000 });
   const wanted = createHash('sha256').update(peerBytes(TRANSFER_BYTES)).digest('hex');
   if (got !== wanted) throw new Error(`SHA-256 ${got}, expected ${wanted}`);
-}
-
-async function guestWithNic(
-  boot: (options: BootOptions) => Promise<LinuxGuest>,
-  options: BootOptions = {},
-): Promise<{ guest: LinuxGuest; nic: string }> {
-  const guest = await boot({ memory: '128M', ...options });
-  return { guest, nic: await netInterface(guest) };
 }

@@ -11,7 +11,7 @@ test('identify, write, read, verify, reset in flight', {
   timeoutMs: 240_000,
 }, async (fixtures) => {
   const { step, log, skip, measure } = fixtures;
-  const guest = await fixtures.boot({ modules: ['nvme'], cpus: 2 });
+  const guest = await fixtures.boot({ modules: ['nvme'], cpus: 2, memory: '128M' });
   await guest.must(`for i in $(seq 100); do [ -b ${DISK} ] && break; sleep 0.2; done; [ -b ${DISK} ]`);
   await step('identify', async () => {
     const [model, state, bytes] = (

@@ -1,7 +1,7 @@
 /** The same again and again: what is lost a little at a time shows here. */
 import { test } from '../harness/index.ts';
 
-const BOOTS = 5;
+const BOOTS = 3;
 
 test(`${BOOTS} guests one after the other leave nothing behind`, { timeoutMs: 240_000 }, async ({
   device,

@@ -1,5 +1,6 @@
 /* ACPI tables: found, checked by their sums, never interpreted beyond that (ACPI 6.5 §5.2). */
 #include "acpi.h"
+#include <stdbool.h>
 #include "memory.h"
 #include "start-info.h"
 
@@ -21,10 +22,12 @@ const struct rsdp *acpi_scan_rsdp(void) {
 const struct acpi_table *acpi_table(const char *signature) {
 	const struct rsdp *rsdp = acpi_rsdp();
 	if (!rsdp) return NULL;
-	const struct acpi_table *xsdt = (const struct acpi_table *)rsdp->xsdt;
-	for (uint32_t at = sizeof *xsdt; at + 8 <= xsdt->length; at += 8) {
-		uint64_t address;
-		memcpy(&address, (const uint8_t *)xsdt + at, 8);
+	/* QEMU's firmware has ACPI 1.0 tables: no XSDT, and addresses of 4 bytes. */
+	bool wide = rsdp->revision >= 2;
+	uint32_t size = wide ? 8 : 4;
+	const struct acpi_table *root = (const struct acpi_table *)(wide ? rsdp->xsdt : rsdp->rsdt);
+	for (uint32_t at = sizeof *root; at + size <= root->length; at += size) {
+		uint64_t address = acpi_field(root, at, size);
 		if (memcmp((const void *)address, signature, 4) == 0) return (const struct acpi_table *)address;
 	}
 	return NULL;

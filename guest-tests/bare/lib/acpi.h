@@ -22,7 +22,7 @@ struct acpi_table {
 /* As the start info gives it, and as a search of the BIOS area finds it. */
 const struct rsdp *acpi_rsdp(void);
 const struct rsdp *acpi_scan_rsdp(void);
-/* By signature; NULL when the XSDT does not list it. */
+/* By signature; NULL when the XSDT, or the RSDT where there is none, does not list it. */
 const struct acpi_table *acpi_table(const char *signature);
 /* A field of any alignment. */
 uint64_t acpi_field(const struct acpi_table *table, uint32_t offset, unsigned width);
