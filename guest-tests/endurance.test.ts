@@ -7,7 +7,7 @@ import type { EnduranceResult } from './inside/endurance.ts';
 import type { Holdings } from './inside/holdings.ts';
 import type { HotplugResult } from './inside/hotplug.ts';
 import { CARD_GONE, CARD_WORKS } from './inside/marks.ts';
-import { protectedChanges } from './support/host-config.ts';
+import { protectedChanges } from './suites/support/protected-changes.ts';
 import { aliveLab, openTestLab, runInside, say, tail } from './support/test-lab.ts';
 
 const LAB: LabOptions = { kernel: '6.1', devices: ['edu', 'nvme'] };
@@ -71,7 +71,10 @@ async function endure(model: string, short: PayloadJob['args'], long: PayloadJob
   expect(run.results.filter(({ verdict }) => verdict !== 'pass')).toEqual([]);
   expect(run.exit).toEqual({ reason: 'debug-exit', value: 0 });
   expect(run.warnings).toEqual([]);
-  expect(protectedChanges(run.hostConfig!.before, run.hostConfig!.after)).toEqual([]);
+  const [configBefore, configAfter] = [run.hostConfig!.before, run.hostConfig!.after].map((hex) =>
+    Buffer.from(hex, 'hex'),
+  );
+  expect(protectedChanges(configBefore!, configAfter!)).toEqual([]);
   expectNothingLeaked(before, after);
   return run;
 }

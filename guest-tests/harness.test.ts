@@ -1,15 +1,13 @@
 /** `causeway test --lab`: a file of tests that go wrong on purpose, one run, a verdict for each. */
-import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { guestKernel } from '../lab/index.ts';
 import { brokenModule } from './guest/broken-module.ts';
 import type { RunRecord } from './harness/model.ts';
-import { readRun } from './harness/report/compare.ts';
-import { CLI, insideProgram } from './support/programs.ts';
-import { say } from './support/test-lab.ts';
+import { causewayTest } from './support/harness-run.ts';
+import { insideProgram } from './support/programs.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'causeway-harness-'));
 let run: RunRecord;
@@ -20,31 +18,8 @@ beforeAll(async () => {
   const kernel = await guestKernel('6.1');
   for (const fault of ['oops', 'hang'] as const)
     writeFileSync(join(folder, `${fault}.ko`), await brokenModule(kernel, fault));
-  const args = [
-    CLI,
-    'test',
-    insideProgram('harness-cases'),
-    '--lab',
-    'e1000e',
-    '--lab',
-    'bind=host',
-    '--output',
-    folder,
-  ];
-  [code, ktap] = await new Promise((resolve) => {
-    const child = execFile(
-      process.execPath,
-      args,
-      { maxBuffer: 2 ** 24, env: { ...process.env, CAUSEWAY_BROKEN_MODULES: folder } },
-      (error, stdout) => {
-        resolve([Number(error?.code ?? 0), stdout]);
-      },
-    );
-    child.stderr?.on('data', (chunk: Buffer) => {
-      for (const line of chunk.toString().trimEnd().split('\n')) say(line);
-    });
-  });
-  run = readRun(readFileSync(join(folder, 'run.json'), 'utf8'));
+  const args = [insideProgram('harness-cases'), '--lab', 'e1000e', '--lab', 'bind=host'];
+  ({ run, ktap, code } = await causewayTest(args, { folder, env: { CAUSEWAY_BROKEN_MODULES: folder } }));
 });
 
 test('each test has the verdict that its name tells', () => {

@@ -21,6 +21,8 @@ export interface PayloadOptions {
   readonly rebootLimit?: number;
   /** Default 30 s. */
   readonly timeoutMs?: number;
+  /** Called when the guest has ended and its devices are still as it left them. */
+  readonly onExit?: () => void;
   readonly onConsole?: (text: string) => void;
 }
 
@@ -33,7 +35,7 @@ export type PayloadResult = PayloadRun;
  */
 export async function runPayload(options: PayloadOptions): Promise<PayloadResult> {
   const { payload, args, devices = [], describe = false, cpus = 1, memory, rebootLimit = 0 } = options;
-  const { timeoutMs, onConsole } = options;
+  const { timeoutMs, onExit, onConsole } = options;
   const [first] = devices;
   const address = typeof first === 'object' ? first.bdf : first;
   return runKernel({
@@ -41,6 +43,7 @@ export async function runPayload(options: PayloadOptions): Promise<PayloadResult
     args: { ...(describe && address ? argsFromSysfs(address) : {}), ...parseArgs(args) },
     vm: { devices, cpus, rebootLimit, ...(memory === undefined ? {} : { memory }) },
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(onExit ? { onExit } : {}),
     ...(onConsole ? { onConsole } : {}),
   });
 }

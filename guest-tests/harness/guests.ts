@@ -1,5 +1,5 @@
 /** Guests as a test sees them. The real ones are those of guest-tests/guest; tests of the harness bring scripted ones. */
-import type { DeviceConfig, Size, Vm } from '../../index.ts';
+import type { DeviceConfig, ExitCounters, Size, Vm } from '../../index.ts';
 import type { ImageFile } from '../../lab/index.ts';
 import type { TestResult } from '../bare/ktap.ts';
 
@@ -82,6 +82,8 @@ export interface PayloadOptions {
   readonly rebootLimit?: number;
   /** Default 30 s. */
   readonly timeoutMs?: number;
+  /** Called when the guest has ended and its devices are still as it left them. */
+  readonly onExit?: () => void;
   readonly onConsole?: (text: string) => void;
 }
 
@@ -94,6 +96,8 @@ export interface PayloadOutcome {
   readonly value: number | undefined;
   /** How the VM ended; undefined when its time was up. */
   readonly exit: { readonly reason: string } | undefined;
+  /** Exits to user space. */
+  readonly exits?: ExitCounters;
   readonly console: string;
 }
 

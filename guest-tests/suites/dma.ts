@@ -11,7 +11,10 @@ test('edu: out and back, at both ends of its reach, without bus mastering', {
   tolerates: ['iommu-faults'],
 }, async (fixtures) => {
   const { host, step, device } = fixtures;
-  await fixtures.payload('edu-dma', { timeoutMs: 60_000 });
+  const { exits } = await fixtures.payload('edu-dma', { timeoutMs: 60_000 });
+  await step('none of it costs an exit', () => {
+    if (exits?.mmio !== 0) throw new Error(`${exits?.mmio} exits`);
+  });
   await step('the IOMMU refused what went astray, and the host names device and address', () => {
     const short = device.bdf.replace(/^0000:/, '');
     const faults = host.kernelLog().filter((line) => /DMAR|AMD-Vi|IO_PAGE_FAULT/.test(line) && line.includes(short));

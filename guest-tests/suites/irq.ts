@@ -14,17 +14,24 @@ test(`edu: INTx and MSI, masks, latency, ${FLOOD} MSIs without a loss`, {
   needs: isDevice(EDU),
   timeoutMs: 240_000,
   silenceMs: 200_000,
-}, async ({ payload, log }) => {
+}, async ({ payload, log, step }) => {
   const args = { loops: 1000, flood: FLOOD, flood_ms: FLOOD_MS };
-  const { metrics } = await payload('edu-irq', { args, timeoutMs: 200_000 });
+  const { metrics, exits } = await payload('edu-irq', { args, timeoutMs: 200_000 });
+  await step('none of them costs an exit', () => {
+    if (exits?.mmio !== 0) throw new Error(`${exits?.mmio} exits`);
+  });
   const sent = metrics['msi-flood']?.value ?? 0;
   if (sent < FLOOD) log(`this host had time for ${sent} in ${FLOOD_MS / 1000} s`);
 });
 
 test('NVMe: MSI-X vectors, masks, pending bits, latency', {
   needs: [isClass('nvme'), hasCapability('MSI-X')],
-}, async ({ payload }) => {
-  await payload('nvme-msix', { args: { loops: 500 }, timeoutMs: 100_000 });
+}, async ({ payload, step }) => {
+  const { metrics, exits } = await payload('nvme-msix', { args: { loops: 500 }, timeoutMs: 100_000 });
+  await step('each access to table and pending bits is one exit, and nothing else is', () => {
+    const trapped = metrics['trapped-accesses']?.value;
+    if (exits?.mmio !== trapped) throw new Error(`${exits?.mmio} exits for ${trapped} accesses`);
+  });
 });
 
 /** The driver's name of each mode, and how /proc/interrupts names it. */

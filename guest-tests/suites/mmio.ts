@@ -7,7 +7,11 @@ const EDU = '1234:11e8';
 const PLAIN_MEMORY = ['1234:1111', '1af4:1110'];
 
 test('edu: widths, order, memory types, latency', { needs: isDevice(EDU) }, async (fixtures) => {
-  await fixtures.payload('edu-mmio', { args: { loops: 2000 }, timeoutMs: 60_000 });
+  const { metrics, exits } = await fixtures.payload('edu-mmio', { args: { loops: 2000 }, timeoutMs: 60_000 });
+  await fixtures.step('a BAR that is mapped costs no exit', () => {
+    const accesses = metrics['bar-accesses']?.value ?? 0;
+    if (accesses < 1000 || exits?.mmio !== 0) throw new Error(`${exits?.mmio} exits for ${accesses} accesses`);
+  });
 });
 
 test('latency: accesses that trap, and one that does not', { needs: hasCapability('MSI-X') }, async (fixtures) => {

@@ -28,16 +28,13 @@ function openBits(config: Uint8Array): Uint8Array {
   return open;
 }
 
-/**
- * @param before bytes in hex
- * @returns `at: before -> after`, for every byte in which a protected bit differs
- */
-export function protectedChanges(before: string, after: string): string[] {
-  const [old, now] = [before, after].map((text) => Buffer.from(text, 'hex')) as [Buffer, Buffer];
-  if (old.length !== now.length || old.length < 64) return [`${old.length} bytes before, ${now.length} after`];
-  const open = openBits(old);
+/** `at: before -> after`, for every byte in which a protected bit differs. */
+export function protectedChanges(before: Uint8Array, after: Uint8Array): string[] {
+  if (before.length !== after.length || before.length < 64)
+    return [`${before.length} bytes before, ${after.length} after`];
+  const open = openBits(before);
   const hex = (value: number): string => `0x${value.toString(16)}`;
-  return [...old.keys()]
-    .filter((at) => ((old[at]! ^ now[at]!) & ~open[at]!) !== 0)
-    .map((at) => `${hex(at)}: ${hex(old[at]!)} -> ${hex(now[at]!)}`);
+  return [...before.keys()]
+    .filter((at) => ((before[at]! ^ after[at]!) & ~open[at]!) !== 0)
+    .map((at) => `${hex(at)}: ${hex(before[at]!)} -> ${hex(after[at]!)}`);
 }
