@@ -1,11 +1,12 @@
 /** Carries out the benchmark in one lab: pairs of runs, Causeway and QEMU in turns. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { cpus, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { buildInitramfs, guestKernel, type Lab, openLab, qemu as qemuPackage } from '../lab/index.ts';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildInitramfs, guestKernel, openLab, qemu as qemuPackage } from '../lab/index.ts';
+import { carryOut, nameOf } from './carry-out.ts';
+import { causewayVersion, describeMachine } from './environment.ts';
 import { type ExitKind, exitPayload, parseExitOutput } from './exit-payload.ts';
-import type { RunResult, RunSpec } from './inside.ts';
+import type { RunResult } from './inside.ts';
 import type { BenchOptions } from './options.ts';
 import type { MemorySample } from './process-memory.ts';
 import { exitRun, INIT, PROGRAMS, type Program, startRun } from './programs.ts';
@@ -33,9 +34,6 @@ export interface BenchResult {
   readonly exits: number;
   readonly programs: Readonly<Record<Program, Measurements>>;
 }
-
-const INSIDE = join(dirname(fileURLToPath(import.meta.url)), 'inside.js');
-const PACKAGE = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'package.json');
 
 type Log = (line: string) => void;
 
@@ -75,10 +73,9 @@ export async function runBenchmark(options: BenchOptions, log: Log, signal: Abor
       programs[program].exitUs.read.push(cost.read);
       programs[program].exitUs.write.push(cost.write);
     });
-    const { version } = JSON.parse(await readFile(PACKAGE, 'utf8')) as { version: string };
     return {
       versions: {
-        causeway: version,
+        causeway: await causewayVersion(),
         node: process.version,
         qemu: qemu.version,
         host: lab.kernelVersion,
@@ -95,45 +92,6 @@ export async function runBenchmark(options: BenchOptions, log: Log, signal: Abor
   }
 }
 
-interface Run {
-  /** 0 warms caches up and does not count. */
-  readonly round: number;
-  readonly program: Program;
-  readonly spec: RunSpec;
-}
-
-/** Has the runs done inside the lab, in order, and hands over each result as it comes. */
-async function carryOut(
-  lab: Lab,
-  shareDir: string,
-  runs: readonly Run[],
-  signal: AbortSignal,
-  take: (run: Run, result: RunResult) => void,
-): Promise<void> {
-  const plan = join(shareDir, 'runs.json');
-  await writeFile(plan, JSON.stringify(runs.map(({ spec }) => spec)));
-  let rest = '';
-  let done = 0;
-  let failure: Error | undefined;
-  const onStdout = (chunk: Buffer) => {
-    const lines = (rest + chunk.toString()).split('\n');
-    rest = lines.pop() ?? '';
-    for (const line of lines) {
-      const run = runs[done++]!;
-      const result = JSON.parse(line) as RunResult;
-      try {
-        if (result.failure !== undefined) throw new Error(`${run.program}: ${result.failure}`);
-        take(run, result);
-      } catch (error) {
-        failure ??= error as Error;
-      }
-    }
-  };
-  const { code, stderr } = await lab.exec([process.execPath, INSIDE, plan], { onStdout, keepOutput: true, signal });
-  if (failure) throw failure;
-  if (code !== 0 || done !== runs.length) throw new Error(`the runs ended early (exit code ${code}): ${stderr.trim()}`);
-}
-
 /** The counter's speed follows from the times at which the first and the last line came. */
 function exitCost({ lines }: RunResult, exits: number): Record<ExitKind, number> {
   const { ticks, totalTicks } = parseExitOutput(lines.map(({ text }) => text).join('\n'), exits);
@@ -144,16 +102,4 @@ function exitCost({ lines }: RunResult, exits: number): Record<ExitKind, number>
 
 function empty(): Measurements {
   return { startMs: [], memory: [], exitUs: { read: [], write: [] } };
-}
-
-function nameOf(round: number, pairs: number): string {
-  return round === 0 ? 'warm-up' : `pair ${round} of ${pairs}`;
-}
-
-function describeMachine(lab: Lab): string {
-  const processors = cpus();
-  const real = `${processors.length} × ${processors[0]?.model.trim() ?? 'unknown processor'}`;
-  return lab.accel === 'tcg'
-    ? `lab with 2 emulated processors (QEMU TCG) on ${real}`
-    : `lab with nested KVM on ${real}`;
 }

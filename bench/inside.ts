@@ -13,7 +13,8 @@ export interface RunSpec {
   readonly env: Readonly<Record<string, string>>;
   /** The line on the console that ends the start; without one there is nothing to wait for. */
   readonly marker?: string;
-  readonly exitCode: number;
+  /** Absent: its output says how it went. */
+  readonly exitCode?: number;
   readonly timeoutMs: number;
 }
 
@@ -29,6 +30,8 @@ export interface RunResult {
   readonly startMs: number | undefined;
   readonly memory: MemorySample | undefined;
   readonly endMs: number;
+  /** The last that it wrote on standard error. */
+  readonly complaints: string;
   /** What went wrong, with the program's last words. */
   readonly failure: string | undefined;
 }
@@ -65,13 +68,14 @@ async function measure(spec: RunSpec): Promise<RunResult> {
     const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
     const endMs = since();
     let failure: string | undefined;
-    if (code !== spec.exitCode) failure = `ended with ${signal ?? `exit code ${code}`} after ${Math.round(endMs)} ms`;
+    const isExpected = spec.exitCode === undefined ? signal === null : code === spec.exitCode;
+    if (!isExpected) failure = `ended with ${signal ?? `exit code ${code}`} after ${Math.round(endMs)} ms`;
     else if (spec.marker !== undefined && startMs === undefined) failure = 'the guest never came to user space';
     if (failure !== undefined) {
       const console_ = lines.slice(-10).map(({ text }) => text);
       failure = [failure, ...console_, complaints].join('\n').trim();
     }
-    return { lines, startMs, memory: await sampling, endMs, failure };
+    return { lines, startMs, memory: await sampling, endMs, complaints, failure };
   } finally {
     clearTimeout(timeout);
   }

@@ -76,7 +76,8 @@ function parse(words: readonly string[]) {
   }
 }
 
-function whole(option: string, text: string, min: number, max: number): number {
+/** @throws UsageError */
+export function whole(option: string, text: string, min: number, max: number): number {
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= min && value <= max)) {
     throw new UsageError(`${option} must be a whole number from ${min} to ${max}, not "${text}"`);

@@ -27,7 +27,7 @@ exec poweroff -f
 
 /** `pci=noearly`: Linux on an old AMD family, which the lab's emulated processor is, probes 8192 functions for a GART. */
 const CMDLINE = 'console=ttyS0 quiet panic=-1 pci=noearly';
-/** The payload of {@link exitRun} needs next to nothing. */
+/** Payloads need next to nothing. */
 const EXIT_MEMORY_MIB = 128;
 /** Emulated in emulation, a start takes half a minute, and the first one unpacks the kernel. */
 const TIMEOUT_MS = 300_000;
@@ -64,6 +64,27 @@ export function exitRun(program: Program, qemu: Qemu, payload: string): RunSpec 
         ];
   // isa-debug-exit makes 2n + 1 of n.
   return { argv, env: envOf(program, qemu), exitCode: program === 'causeway' ? 0 : 1, timeoutMs: TIMEOUT_MS };
+}
+
+/** A payload with a device to itself; it reports on the console, and its debug-exit value is the number of its failed tests. */
+export function payloadRun(
+  program: Program,
+  qemu: Qemu,
+  { payload, args, device }: { readonly payload: string; readonly args: string; readonly device: string },
+): RunSpec {
+  const argv =
+    program === 'causeway'
+      ? causeway([
+          ...['--kernel', payload, '--cmdline', args, '--memory', `${EXIT_MEMORY_MIB}M`, '--cpus', '1'],
+          ...['--device', device, '--reboot-limit', '0'],
+        ])
+      : [
+          ...qemuMachine(qemu, EXIT_MEMORY_MIB),
+          ...['-kernel', payload, '-append', args, '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
+          // Where Causeway puts the first device.
+          ...['-device', `vfio-pci,host=${device},addr=1,rombar=0`],
+        ];
+  return { argv, env: envOf(program, qemu), timeoutMs: TIMEOUT_MS };
 }
 
 function causeway(words: readonly string[]): string[] {

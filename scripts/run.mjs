@@ -16,6 +16,7 @@ const PROGRAMS = {
   lab: 'dist/lab/main.js',
   'lab:kernel': 'dist/lab/build-kernel.js',
   bench: 'dist/bench/main.js',
+  'bench:devices': 'dist/bench/latency/main.js',
   causeway: 'build/cli/main.js',
   fuzz: 'dist/passthrough/fuzz/program.js',
 };

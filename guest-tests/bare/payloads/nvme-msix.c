@@ -61,6 +61,8 @@ static void fresh_vectors(void) {
 	for (unsigned queue = 0; queue < NVME_QUEUES; queue++) {
 		interrupt_handle(FIRST_VECTOR + queue, NULL);
 		interrupt_handle(OTHER_VECTOR + queue, NULL);
+		/* A message is changed behind the mask only: else it need not be heard of (PCI 3.0 §6.8.2). */
+		mask(entry_of[queue], true);
 		set(entry_of[queue], FIRST_VECTOR + queue);
 		mask(entry_of[queue], false);
 	}
