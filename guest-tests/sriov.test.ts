@@ -1,13 +1,13 @@
-/** SR-IOV: virtual functions made, kept apart by a token, and a stock guest's driver at work on one. */
+/** SR-IOV: virtual functions made, kept apart by a token, and a stock guest's driver on one. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { ExecResult, Lab, LabOptions } from '../lab/index.ts';
 import { buildPayloads, type Payloads } from './bare/build.ts';
 import type { PayloadRuns } from './bare/job.ts';
-import { checkLease } from './support/lease.ts';
+import { buildGuest } from './support/guests.ts';
 import { HALT, outByte, outEax, pvhElf, setEax, WAIT_FOR_KEY } from './support/payload.ts';
-import { aliveLab, causeway, openTestLab, runInside } from './support/test-lab.ts';
+import { aliveLab, causeway, openTestLab, runInside, tail } from './support/test-lab.ts';
 
 const HOST: LabOptions = { kernel: '6.1', qemu: '10', devices: ['igb', 'igb,bind=host'] };
 const TOKEN = 'bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3';
@@ -55,8 +55,8 @@ function start(
   stdin: string | AsyncIterable<string>,
   onStdout?: (text: Buffer) => void,
 ): Promise<ExecResult> {
-  const args = ['run', '--memory', '32M', '--timeout', '90', '--kernel', patient, '--device', device];
-  return causeway(lab, args, { stdin, ...(onStdout ? { onStdout } : {}) });
+  const args = ['run', '--memory', '32M', '--timeout', '180', '--kernel', patient, '--device', device];
+  return causeway(lab, args, { stdin, timeoutMs: 200_000, ...(onStdout ? { onStdout } : {}) });
 }
 
 test('a VF of a PF on vfio-pci opens with the token of the PF only, and is a whole function to its guest', async () => {
@@ -80,7 +80,7 @@ test('a VF of a PF on vfio-pci opens with the token of the PF only, and is a who
     expect(right, right.stderr).toMatchObject({ code: 0, stdout: 'R' });
     // Its IDs read as ffff in hardware, and its memory is always on: the kernel makes both as they should be.
     const devices = [{ bdf: vf, vfToken: TOKEN }];
-    const job = { name: 'pci', kernel: payloads.get('pci')!, device: vf, args: { caps: '11,10' }, vm: { devices } };
+    const job = { name: 'pci', kernel: payloads.get('pci')!, device: vf, args: { caps: '10,11' }, vm: { devices } };
     const runs = await runInside<PayloadRuns>(lab, '../bare/inside', [job], { silenceMs: 60_000 });
     const run = runs.pci!;
     if ('error' in run) throw new Error(run.error);
@@ -93,7 +93,11 @@ test('a VF of a PF on vfio-pci opens with the token of the PF only, and is a who
   expect((await vfs(pf, '--remove')).vfs).toEqual([]);
 });
 
-test("a guest's own driver works on a VF, while the host has the PF", async () => {
+/**
+ * No traffic: QEMU's igb (10.0) does not hand the VF's mailbox messages to the PF's driver. A VF with the host's own igbvf
+ * says the same, "PF still in reset state", and has no carrier either (Linux 6.1 and 6.12).
+ */
+test("a guest's own driver takes a VF, with its vectors, while the host has the PF", async () => {
   const pf = lab.devices[1]!.bdf;
   const { vfs: made } = await vfs(pf, '--create', '1');
   expect(made).toEqual([{ bdf: expect.any(String), iommuGroup: expect.any(Number) }]);
@@ -101,8 +105,21 @@ test("a guest's own driver works on a VF, while the host has the PF", async () =
   await shell(`/run/lab-tools/ip link set $(ls /sys/bus/pci/devices/${pf}/net) up`);
   const bound = await causeway(lab, ['bind', vf]);
   expect(bound.code, bound.stderr).toBe(0);
-  const summary = await checkLease(lab, vf, 'igbvf', '0x8086 0x10ca');
-  expect(summary).toContain('devices through container: there is no /dev/iommu');
+  const script = `
+echo "guest: $(cat /sys/class/net/eth0/device/vendor /sys/class/net/eth0/device/device | tr '\\n' ' ')"
+ip link set eth0 up
+dmesg | grep igbvf
+grep eth0 /proc/interrupts`;
+  const guest = await buildGuest('6.1', { modules: ['igbvf'], script });
+  const files = ['--kernel', guest.kernel, '--initrd', guest.initrd, '--cmdline', guest.cmdline];
+  const options = ['--memory', '256M', '--timeout', '200', '--summary', '--device', vf];
+  const { code, stdout, stderr } = await causeway(lab, ['run', ...options, ...files], { timeoutMs: 240_000 });
+  const log = tail(`${stdout}\n${stderr}`);
+  expect(code, log).toBe(0);
+  expect(stdout, log).toContain('guest: 0x8086 0x10ca');
+  expect(stdout, log).toContain('Intel(R) 82576 Virtual Function');
+  expect(stdout.match(/PCI-MSI.*eth0/g), log).toHaveLength(3);
+  expect(stderr).toContain('devices through container: there is no /dev/iommu');
   expect((await vfs(pf, '--remove')).vfs).toEqual([]);
   expect(await shell(`cat /sys/bus/pci/devices/${pf}/sriov_drivers_autoprobe`)).toBe('1\n');
 });
