@@ -89,7 +89,8 @@ test('a VF of a PF on vfio-pci opens with the token of the PF only, and is a who
   } finally {
     gate.open();
   }
-  expect(await holder).toMatchObject({ code: 0 });
+  const held = await holder;
+  expect(held, held.stderr).toMatchObject({ code: 0 });
   expect((await vfs(pf, '--remove')).vfs).toEqual([]);
 });
 
