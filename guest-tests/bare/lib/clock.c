@@ -7,7 +7,8 @@
 #define PIT_HZ 1193182u
 #define CHANNEL0_RATE_GENERATOR 0x34
 #define CHANNEL0_LATCH 0x00
-#define SAMPLE_TICKS 11932u /* 10 ms */
+#define SAMPLE_TICKS 5966u /* 5 ms */
+#define SAMPLES 4
 
 static uint64_t tsc_khz;
 
@@ -17,15 +18,24 @@ static uint16_t pit_count(void) {
 	return (uint16_t)(low | (in8(PIT_COUNTER) << 8));
 }
 
-void clock_start(void) {
-	out8(PIT_CONTROL, CHANNEL0_RATE_GENERATOR);
-	out8(PIT_COUNTER, 0);
-	out8(PIT_COUNTER, 0);
+static uint64_t sample_tsc_khz(void) {
 	uint16_t before = pit_count();
 	uint64_t start = read_tsc();
 	uint16_t ticks;
 	while ((ticks = (uint16_t)(before - pit_count())) < SAMPLE_TICKS) {}
-	tsc_khz = (read_tsc() - start) * PIT_HZ / ticks / 1000;
+	return (read_tsc() - start) * PIT_HZ / ticks / 1000;
+}
+
+void clock_start(void) {
+	out8(PIT_CONTROL, CHANNEL0_RATE_GENERATOR);
+	out8(PIT_COUNTER, 0);
+	out8(PIT_COUNTER, 0);
+	tsc_khz = sample_tsc_khz();
+	/* The counter wraps after 55 ms: a processor that is away for so long counts far too many of its own ticks. */
+	for (unsigned i = 1; i < SAMPLES; i++) {
+		uint64_t again = sample_tsc_khz();
+		if (again < tsc_khz) tsc_khz = again;
+	}
 	if (tsc_khz == 0) tsc_khz = 1;
 }
 
