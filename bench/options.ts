@@ -1,5 +1,5 @@
 /** The command line of the benchmark. */
-import { parseArgs } from 'node:util';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
 
 export interface BenchOptions {
   readonly help: boolean;
@@ -12,9 +12,11 @@ export interface BenchOptions {
   readonly kernel: string;
   /** QEMU series to compare with. */
   readonly qemu: string;
-  readonly output: 'table' | 'json' | 'markdown';
+  readonly output: Output;
   readonly quiet: boolean;
 }
+
+export type Output = 'table' | 'json' | 'markdown';
 
 /** Wrong words on the command line; the message is for the user. */
 export class UsageError extends Error {
@@ -41,8 +43,12 @@ below 1, Causeway is better. Nothing is written anywhere.
 
 /** @throws UsageError */
 export function parseOptions(words: readonly string[]): BenchOptions {
-  const { json, markdown, ...values } = parse(words);
-  if (json && markdown) throw new UsageError('give --json or --markdown, not both');
+  const values = readWords(words, {
+    ...COMMON_WORDS,
+    exits: { type: 'string', default: '10000' },
+    memory: { type: 'string', default: '512' },
+    kernel: { type: 'string', default: '6.1' },
+  });
   return {
     help: values.help,
     pairs: whole('--pairs', values.pairs, 1, 100),
@@ -50,30 +56,39 @@ export function parseOptions(words: readonly string[]): BenchOptions {
     memoryMib: whole('--memory', values.memory, 128, 65_536),
     kernel: values.kernel,
     qemu: values.qemu,
-    output: json ? 'json' : markdown ? 'markdown' : 'table',
+    output: outputOf(values),
     quiet: values.quiet,
   };
 }
 
-function parse(words: readonly string[]) {
+/** What every benchmark takes. */
+export const COMMON_WORDS = {
+  pairs: { type: 'string', default: '3' },
+  qemu: { type: 'string', default: '7.2' },
+  json: { type: 'boolean', default: false },
+  markdown: { type: 'boolean', default: false },
+  quiet: { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false },
+} as const;
+
+type WordOptions = NonNullable<ParseArgsConfig['options']>;
+
+/** @throws UsageError */
+export function readWords<const T extends WordOptions>(
+  words: readonly string[],
+  options: T,
+): ReturnType<typeof parseArgs<{ args: string[]; options: T }>>['values'] {
   try {
-    return parseArgs({
-      args: [...words],
-      options: {
-        pairs: { type: 'string', default: '3' },
-        exits: { type: 'string', default: '10000' },
-        memory: { type: 'string', default: '512' },
-        kernel: { type: 'string', default: '6.1' },
-        qemu: { type: 'string', default: '7.2' },
-        json: { type: 'boolean', default: false },
-        markdown: { type: 'boolean', default: false },
-        quiet: { type: 'boolean', default: false },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    }).values;
+    return parseArgs<{ args: string[]; options: T }>({ args: [...words], options }).values;
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
+}
+
+/** @throws UsageError when both are asked for */
+export function outputOf({ json, markdown }: { readonly json: boolean; readonly markdown: boolean }): Output {
+  if (json && markdown) throw new UsageError('give --json or --markdown, not both');
+  return json ? 'json' : markdown ? 'markdown' : 'table';
 }
 
 /** @throws UsageError */

@@ -1,6 +1,7 @@
 /** The result as text: for a terminal, for a README, for a program. */
 import type { BenchResult, Measurements } from './benchmark.ts';
 import { type Comparison, compare, type Spread } from './statistics.ts';
+import { textTable } from './text-table.ts';
 
 interface Row {
   readonly name: string;
@@ -40,14 +41,7 @@ export function formatTable(result: BenchResult): string {
       aim,
     ]),
   ];
-  const widths = table[0]!.map((_, column) => Math.max(...table.map((cells) => cells[column]!.length)));
-  const text = table.map((cells) =>
-    cells
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
-  return [...text, '', ...footnotes(result)].join('\n');
+  return [...textTable(table), '', ...footnotes(result)].join('\n');
 }
 
 export function formatMarkdown(result: BenchResult): string {

@@ -7,6 +7,7 @@ import { hostState, letEveryoneRead } from './support/host-state.ts';
 import { HALT, outByte, outEax, pvhElf, setEax, WAIT_FOR_KEY } from './support/payload.ts';
 import { CLI } from './support/programs.ts';
 import { aliveLab, ONE_PROCESSOR, openTestLab } from './support/test-lab.ts';
+import { Gate, typeLater } from './support/typing.ts';
 
 const HOST = 3;
 const CONFIG = 4;
@@ -272,17 +273,4 @@ test('several faults are told at once, with the exit code of the first', async (
 async function groupNode(bdf: string): Promise<string> {
   const group = await shell(`basename $(readlink /sys/bus/pci/devices/${bdf}/iommu_group)`);
   return `/dev/vfio/${group.trim()}`;
-}
-
-/** A promise that is resolved from outside. */
-class Gate {
-  open: () => void = () => {};
-  readonly opened: Promise<void> = new Promise((resolve) => {
-    this.open = resolve;
-  });
-}
-
-async function* typeLater(key: Gate): AsyncGenerator<string> {
-  await key.opened;
-  yield 'x';
 }

@@ -8,6 +8,7 @@ import type { PayloadRuns } from './bare/job.ts';
 import { buildGuest } from './support/guests.ts';
 import { HALT, outByte, outEax, pvhElf, setEax, WAIT_FOR_KEY } from './support/payload.ts';
 import { aliveLab, causeway, openTestLab, runInside, tail } from './support/test-lab.ts';
+import { Gate, typeLater } from './support/typing.ts';
 
 const HOST: LabOptions = { kernel: '6.1', qemu: '10', devices: ['igb', 'igb,bind=host'] };
 const TOKEN = 'bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3';
@@ -124,16 +125,3 @@ grep eth0 /proc/interrupts`;
   expect((await vfs(pf, '--remove')).vfs).toEqual([]);
   expect(await shell(`cat /sys/bus/pci/devices/${pf}/sriov_drivers_autoprobe`)).toBe('1\n');
 });
-
-/** A promise that is resolved from outside. */
-class Gate {
-  open: () => void = () => {};
-  readonly opened: Promise<void> = new Promise((resolve) => {
-    this.open = resolve;
-  });
-}
-
-async function* typeLater(key: Gate): AsyncGenerator<string> {
-  await key.opened;
-  yield 'x';
-}

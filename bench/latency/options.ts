@@ -1,6 +1,5 @@
 /** The command line of the measurements of devices. */
-import { parseArgs } from 'node:util';
-import { UsageError, whole } from '../options.ts';
+import { COMMON_WORDS, type Output, outputOf, readWords, whole } from '../options.ts';
 
 export interface LatencyOptions {
   readonly help: boolean;
@@ -12,7 +11,7 @@ export interface LatencyOptions {
   readonly cpus: number;
   /** QEMU series to compare with. */
   readonly qemu: string;
-  readonly output: 'table' | 'json' | 'markdown';
+  readonly output: Output;
   readonly quiet: boolean;
 }
 
@@ -35,35 +34,18 @@ are of times, taken pair by pair; below 1, Causeway is better. Nothing is writte
 
 /** @throws UsageError */
 export function parseLatencyOptions(words: readonly string[]): LatencyOptions {
-  const { json, markdown, ...values } = parse(words);
-  if (json && markdown) throw new UsageError('give --json or --markdown, not both');
+  const values = readWords(words, {
+    ...COMMON_WORDS,
+    loops: { type: 'string', default: '500' },
+    cpus: { type: 'string', default: '2' },
+  });
   return {
     help: values.help,
     pairs: whole('--pairs', values.pairs, 1, 100),
     loops: whole('--loops', values.loops, 100, 4096),
     cpus: whole('--cpus', values.cpus, 1, 16),
     qemu: values.qemu,
-    output: json ? 'json' : markdown ? 'markdown' : 'table',
+    output: outputOf(values),
     quiet: values.quiet,
   };
-}
-
-function parse(words: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...words],
-      options: {
-        pairs: { type: 'string', default: '3' },
-        loops: { type: 'string', default: '500' },
-        cpus: { type: 'string', default: '2' },
-        qemu: { type: 'string', default: '7.2' },
-        json: { type: 'boolean', default: false },
-        markdown: { type: 'boolean', default: false },
-        quiet: { type: 'boolean', default: false },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    }).values;
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }

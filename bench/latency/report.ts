@@ -1,5 +1,6 @@
 /** The measurements of devices as text. */
 import { compare, spread } from '../statistics.ts';
+import { textTable } from '../text-table.ts';
 import { LATENCY_PAYLOADS, type Measure } from './payloads.ts';
 import type { LatencyResult, Quantiles } from './run.ts';
 
@@ -70,14 +71,7 @@ export function latencyTable(result: LatencyResult): string {
       ),
     ]),
   ];
-  const widths = table[0]!.map((_, column) => Math.max(...table.map((cells) => cells[column]!.length)));
-  const text = table.map((cells) =>
-    cells
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
-  return [...text, '', footnote(result)].join('\n');
+  return [...textTable(table), '', footnote(result)].join('\n');
 }
 
 /** Everything that was measured, with what follows from it. */

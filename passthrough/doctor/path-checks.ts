@@ -12,7 +12,7 @@ const ACS_CAPABILITY = 0x0d;
 /** Source validation, request and completion redirect, upstream forwarding: what the kernel asks for (drivers/iommu/iommu.c). */
 const ACS_NEEDED = 0x1d;
 const WHOLE_CONFIG_BYTES = 4096;
-/** As wide as any; only where RAM lies is asked of it. */
+/** For the layout of a guest's memory. Of that only the RAM is looked at, which does not depend on them. */
 const PHYSICAL_BITS = 48;
 
 export function checkPath(files: HostFiles, device: HostDevice, ramBytes: number): Finding[] {
