@@ -1,6 +1,7 @@
 /** The agent's real script under this host's shell, through a line that can be disturbed. */
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import {
   closeSync,
   mkdirSync,
@@ -29,6 +30,8 @@ class ShellLine implements Line {
   disturb: (text: string) => string = (text) => text;
   readonly #listeners = new Set<(bytes: Uint8Array) => void>();
   readonly #shell: ChildProcessWithoutNullStreams;
+  readonly #closed: Promise<unknown>;
+  #isEnding = false;
 
   /** @param path where its programs are */
   constructor(folder: string, path: string, environment: Record<string, string>) {
@@ -36,7 +39,9 @@ class ShellLine implements Line {
     writeFileSync(script, AGENT_SCRIPT);
     this.#shell = spawn(join(path.split(':')[0]!, 'sh'), [script], {
       env: { PATH: path, GUEST_AGENT_DIR: join(folder, 'run'), ...environment },
+      detached: true,
     });
+    this.#closed = once(this.#shell, 'close');
     // A dead one takes nothing more.
     this.#shell.stdin.on('error', () => {});
     this.#shell.stdout.on('data', (bytes: Buffer) => {
@@ -55,8 +60,11 @@ class ShellLine implements Line {
     return () => this.#listeners.delete(listener);
   }
 
-  end(): void {
-    this.#shell.kill('SIGKILL');
+  /** With the agent's own subshells, which go on writing into its folder after they have answered. */
+  async end(): Promise<void> {
+    if (!this.#isEnding) process.kill(-this.#shell.pid!, 'SIGKILL');
+    this.#isEnding = true;
+    await this.#closed;
   }
 }
 
@@ -111,9 +119,9 @@ describe.each([
     await link.ready;
   });
 
-  afterEach(() => {
+  afterEach(async () => {
     link[Symbol.dispose]();
-    line.end();
+    await line.end();
     rmSync(folder, { recursive: true, force: true });
   });
 
@@ -209,7 +217,7 @@ describe.each([
     expect(link.silentMs).toBeLessThan(LONG_MS);
     await slow;
     const dead = link.run('sleep 1000', LONG_MS);
-    line.end();
+    await line.end();
     await new Promise((resolve) => setTimeout(resolve, 700));
     expect(link.silentMs).toBeGreaterThan(400);
     link.close(new Error('the guest is gone'));
