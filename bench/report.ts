@@ -25,7 +25,7 @@ export function rows(result: BenchResult): Row[] {
       of.memory.map(({ peakKib }) => peakKib / 1024 - result.memoryMib),
     ),
     row('port read exit', 'µs', 'ratio ≤ 1.2', (of) => of.exitUs.read),
-    row('port write exit', 'µs', '', (of) => of.exitUs.write),
+    row('port write exit', 'µs', 'ratio ≤ 1.2', (of) => of.exitUs.write),
   ];
 }
 
