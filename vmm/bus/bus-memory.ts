@@ -1,5 +1,5 @@
 /**
- * The shared memory of the bus: trap tables, bytes of `shared` traps, the map from PCI address to config window. The
+ * The shared memory of the bus: trap tables, bytes of registers, the map from PCI address to config window. The
  * machine thread writes it, vCPU threads read it. Plain layout, no behaviour.
  */
 import { POST_RING_BYTES, PostRing } from './post-ring.ts';
@@ -12,7 +12,7 @@ export interface TrapTableMemory {
   /** Exclusive. */
   readonly ends: Float64Array;
   readonly kinds: Int32Array;
-  /** fd of `file`, position in {@link BusMemory.shared} of `shared`. */
+  /** fd of `file`, position in {@link BusMemory.shared} of `shared` and `latch`. */
   readonly args: Int32Array;
   /** File offset that answers to the trap's start. */
   readonly offsets: Float64Array;
@@ -27,7 +27,7 @@ export const TRAP_KIND = {
   call: 1,
   callPost: 2,
   shared: 3,
-  sharedPost: 4,
+  latch: 4,
   file: 5,
   ecam: 6,
   addressPort: 7,
@@ -51,7 +51,7 @@ export class BusMemory {
   readonly memory: SharedArrayBuffer;
   readonly ports: TrapTableMemory;
   readonly mmio: TrapTableMemory;
-  /** Bytes of `shared` traps. */
+  /** Bytes of `shared` and `latch` traps. */
   readonly shared: Uint8Array;
   /** Index of a function's config window plus one, by bus << 8 | device << 3 | function; 0 where there is none. */
   readonly windowOf: Uint8Array;

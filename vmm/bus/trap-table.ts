@@ -93,7 +93,7 @@ export class TrapTable implements TrapMap {
     address: number,
   ): { readonly handler: TrapHandler; readonly offset: number; readonly name: string } | undefined {
     const found = this.#traps.find(address);
-    if (!found || found.value.kind === 'file') return undefined;
+    if (!found || !('handler' in found.value)) return undefined;
     return { handler: found.value.handler, offset: address - found.range.start, name: found.value.name };
   }
 
@@ -106,7 +106,7 @@ export class TrapTable implements TrapMap {
       ends[count] = range.start + range.size;
       kinds[count] = kindOf(value);
       args[count] =
-        value.kind === 'file' ? value.fd : value.kind === 'shared' ? value.bytes.byteOffset - this.#sharedStart : 0;
+        value.kind === 'file' ? value.fd : 'bytes' in value ? value.bytes.byteOffset - this.#sharedStart : 0;
       counters[count] = this.#counters.get(range.start)?.index ?? -1;
       granules[count] = this.#counters.get(range.start)?.granule ?? 0;
       offsets[count] = value.kind === 'file' ? value.offset : 0;
@@ -122,7 +122,9 @@ function kindOf(trap: Trap): number {
     case 'call':
       return trap.post ? TRAP_KIND.callPost : TRAP_KIND.call;
     case 'shared':
-      return trap.post ? TRAP_KIND.sharedPost : TRAP_KIND.shared;
+      return TRAP_KIND.shared;
+    case 'latch':
+      return TRAP_KIND.latch;
     case 'file':
       return TRAP_KIND.file;
     case 'config':

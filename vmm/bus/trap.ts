@@ -16,7 +16,9 @@ export interface TrapHandler {
  *   With `post: true` writes are queued: the guest goes on at once, order is kept, and any later call of that vCPU
  *   comes after them.
  * - `shared`: reads are answered on the vCPU thread from `bytes` (part of the bus's shared memory, see
- *   {@link TrapMap.allocateShared}), which only the machine thread writes. Writes as with `call`.
+ *   {@link TrapMap.allocateShared}), which only the machine thread writes. Writes as with `call`, none of them posted.
+ * - `latch`: reads and writes are answered on the vCPU thread from `bytes`, which both threads may write. Nobody is told of a
+ *   write; who wants to know looks.
  * - `file`: reads and writes are one pread or pwrite of the same width on `fd`, done on the vCPU thread: a device's
  *   own registers. A failing read gives all ones, a failing write is dropped; both are counted.
  * - `config`: PCI config space. Reads are answered on the vCPU thread from the functions' config windows, writes are
@@ -46,9 +48,9 @@ type UncountedTrap =
       readonly kind: 'shared';
       readonly name: string;
       readonly bytes: Uint8Array;
-      readonly post?: boolean;
       readonly handler: TrapHandler;
     }
+  | { readonly kind: 'latch'; readonly name: string; readonly bytes: Uint8Array }
   | { readonly kind: 'file'; readonly name: string; readonly fd: Fd; readonly offset: number }
   | {
       readonly kind: 'config';
@@ -66,7 +68,7 @@ export interface TrapMap {
   isFree(start: number, size: number): boolean;
   /** Accesses so far to the trap that starts there, if it counts them; only what was touched, in ascending order. */
   accessCounts(start: number): readonly AccessCount[];
-  /** Zeroed bytes of the bus's shared memory for a `shared` trap. @throws RangeError when it is used up */
+  /** Zeroed bytes of the bus's shared memory for a `shared` or `latch` trap. @throws RangeError when it is used up */
   allocateShared(sizeBytes: number): Uint8Array;
   /** Gives them back; no trap may use them any more. */
   releaseShared(bytes: Uint8Array): void;

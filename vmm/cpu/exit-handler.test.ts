@@ -100,6 +100,20 @@ describe('an exit on the vCPU thread', () => {
     expect(m.in(4, 0x602)).toBe(0xffff_ffff);
   });
 
+  it('keeps what is written to a latch by itself, string instructions too, and tells nobody', () => {
+    const bytes = m.ports.allocateShared(4);
+    m.ports.add(0x80, 4, { kind: 'latch', name: 'scratch', bytes });
+    m.out(1, 0x80, 0x11, 0x22);
+    m.out(2, 0x82, 0x4433);
+    // Half of it is not the latch's.
+    m.out(2, 0x83, 0xffff);
+    expect([...bytes]).toEqual([0x22, 0, 0x33, 0x44]);
+    expect(m.in(4, 0x80)).toBe(0x4433_0022);
+    expect(m.ports.handlerAt(0x80)).toBeUndefined();
+    expect(m.mailbox.counters[COUNTER.port]).toBe(4);
+    expect([m.mailbox.counters[COUNTER.posted], m.mailbox.counters[COUNTER.called]]).toEqual([0, 0]);
+  });
+
   it('queues posted writes in order and counts them, string instructions too', () => {
     m.ports.add(0x3f8, 1, { kind: 'call', name: 'thr', post: true, handler });
     m.out(1, 0x3f8, 0x61, 0x62, 0x63);

@@ -163,9 +163,12 @@ export class ExitHandler {
       if (width === 4) Atomics.store(this.#bus.words, LATCH_WORD, value | 0);
       return;
     }
+    if (trap.kind === TRAP_KIND.latch) {
+      this.#storeShared(trap.arg + (address - trap.start), width, value);
+      return;
+    }
     if (this.#configAt(trap, address) && this.#startsVpdRead(width, value)) return;
-    const posts = trap.kind === TRAP_KIND.callPost || trap.kind === TRAP_KIND.sharedPost;
-    if (posts && this.#bus.posts.put(address, width, value)) {
+    if (trap.kind === TRAP_KIND.callPost && this.#bus.posts.put(address, width, value)) {
       this.#mailbox.counters[COUNTER.posted]!++;
       this.#ring();
       return;
@@ -176,7 +179,7 @@ export class ExitHandler {
   #read(trap: TrapLookup, space: number, address: number, width: number): number {
     switch (trap.kind) {
       case TRAP_KIND.shared:
-      case TRAP_KIND.sharedPost:
+      case TRAP_KIND.latch:
         return this.#loadShared(trap.arg + (address - trap.start), width);
       case TRAP_KIND.ecam:
         return this.#readEcam(address - trap.start, width);
@@ -265,6 +268,11 @@ export class ExitHandler {
     let value = 0;
     for (let i = width - 1; i >= 0; i--) value = (value << 8) | shared[at + i]!;
     return value >>> 0;
+  }
+
+  #storeShared(at: number, width: number, value: number): void {
+    const { shared } = this.#bus;
+    for (let i = 0; i < width; i++) shared[at + i] = value >>> (8 * i);
   }
 
   #load(at: number, width: number): number {

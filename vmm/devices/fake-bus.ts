@@ -1,5 +1,5 @@
 /** A bus for tests of devices: does to traps what vCPU and machine thread do, on one thread. */
-import { ones, readLe } from '../base/bits.ts';
+import { ones, readLe, writeLe } from '../base/bits.ts';
 import { AddressSpace } from '../base/ranges.ts';
 import type { Trap, TrapMap } from '../bus/trap.ts';
 import type { DeviceBus } from './device.ts';
@@ -35,7 +35,7 @@ export class FakeBus implements DeviceBus {
     const found = this.#traps.find(port, width);
     if (!found) return ones(width);
     const offset = port - found.range.start;
-    if (found.value.kind === 'shared') return readLe(found.value.bytes, offset, width);
+    if (found.value.kind === 'shared' || found.value.kind === 'latch') return readLe(found.value.bytes, offset, width);
     if (found.value.kind !== 'call') throw new Error(`no ${found.value.kind} traps on this bus`);
     this.drain();
     this.calls++;
@@ -47,6 +47,10 @@ export class FakeBus implements DeviceBus {
     const found = this.#traps.find(port, width);
     if (!found) return;
     const trap = found.value;
+    if (trap.kind === 'latch') {
+      writeLe(trap.bytes, port - found.range.start, width, value);
+      return;
+    }
     if (trap.kind === 'file') throw new Error('no file traps on this bus');
     const write = (): void => trap.handler.write(port - found.range.start, width, value >>> 0);
     if (trap.post) {

@@ -1,6 +1,6 @@
 /**
  * Port 0x80: firmware and bare-metal payloads tell by it how far they got; others write to it to lose a microsecond.
- * So it must cost little: writes are queued, the guest does not wait.
+ * So it must cost little: a latch, of whose writes nobody is told.
  */
 import type { Device, DeviceBus } from './device.ts';
 
@@ -16,17 +16,6 @@ export class PostCode implements Device {
 
   attach(bus: DeviceBus): void {
     this.#code = bus.ports.allocateShared(1);
-    bus.ports.add(POST_CODE_PORT, 1, {
-      kind: 'shared',
-      name: 'post-code',
-      bytes: this.#code,
-      post: true,
-      handler: {
-        read: () => this.last,
-        write: (_offset, _width, value) => {
-          this.#code[0] = value;
-        },
-      },
-    });
+    bus.ports.add(POST_CODE_PORT, 1, { kind: 'latch', name: 'post-code', bytes: this.#code });
   }
 }

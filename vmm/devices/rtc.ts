@@ -15,7 +15,8 @@ const INDEX_MASK = 0x7f;
 export class Rtc implements Device {
   readonly #now: () => number;
   readonly #cmos = new Uint8Array(CMOS_BYTES);
-  #index = 0;
+  /** Written by the guest, which is asked for it only when it comes for data. */
+  #index: Uint8Array = new Uint8Array(1);
   /** Guest time minus host time, milliseconds: what the guest has set survives reboots, as behind a battery. */
   #offsetMs = 0;
 
@@ -26,27 +27,14 @@ export class Rtc implements Device {
   }
 
   attach(bus: DeviceBus): void {
-    const indexBytes = bus.ports.allocateShared(1);
-    // The index register is write-only on a PC.
-    indexBytes[0] = 0xff;
-    bus.ports.add(RTC_INDEX_PORT, 1, {
-      kind: 'shared',
-      name: 'rtc',
-      bytes: indexBytes,
-      post: true,
-      handler: {
-        read: () => 0xff,
-        write: (_offset, _width, value) => {
-          this.#index = value & INDEX_MASK;
-        },
-      },
-    });
+    this.#index = bus.ports.allocateShared(1);
+    bus.ports.add(RTC_INDEX_PORT, 1, { kind: 'latch', name: 'rtc', bytes: this.#index });
     bus.ports.add(RTC_DATA_PORT, 1, {
       kind: 'call',
       name: 'rtc',
       handler: {
-        read: () => this.#read(this.#index),
-        write: (_offset, _width, value) => this.#write(this.#index, value & 0xff),
+        read: () => this.#read(this.#register),
+        write: (_offset, _width, value) => this.#write(this.#register, value & 0xff),
       },
     });
     this.reset();
@@ -54,11 +42,15 @@ export class Rtc implements Device {
 
   /** Memory keeps what it holds; the interrupt enables go off, as the reset pin does. */
   reset(): void {
-    this.#index = 0;
+    this.#index[0] = 0;
     this.#cmos[RTC.statusA] = STATUS_A.divider32768 | STATUS_A.rate1024;
     this.#cmos[RTC.statusB] = STATUS_B.hours24;
     this.#cmos[RTC.statusC] = 0;
     this.#cmos[RTC.statusD] = STATUS_D.valid;
+  }
+
+  get #register(): number {
+    return this.#index[0]! & INDEX_MASK;
   }
 
   #read(register: number): number {
