@@ -46,10 +46,10 @@ export class PostRing {
     }
   }
 
-  /** From the machine thread: hands over what is complete, oldest first. */
+  /** From the machine thread: hands over what is there by now and complete, oldest first; what comes meanwhile waits. */
   drain(handle: (port: number, width: number, value: number) => void): void {
-    for (;;) {
-      const tail = this.#header[TAIL]!;
+    const end = Atomics.load(this.#header, HEAD);
+    for (let tail = this.#header[TAIL]!; tail !== end; tail = (tail + 1) & MASK) {
       const slot = tail % CAPACITY;
       if (Atomics.load(this.#written, slot) !== tail + 1) return;
       const port = this.#ports[slot]!;

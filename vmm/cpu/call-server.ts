@@ -4,6 +4,14 @@ import type { TrapTable } from '../bus/trap-table.ts';
 import { NOTICE, SPACE } from './mailbox.ts';
 import type { Vcpu, VcpuService } from './vcpu.ts';
 
+/**
+ * Calls come in bursts: a driver that writes one register of config space writes the next. After one the thread stays for
+ * another so long, asleep, because to wake it from the event loop costs many times the call.
+ */
+const LINGER_MS = 1;
+/** Then the event loop has its turn, whatever guests do: console, control service and signals live there. */
+const TURN_MS = 8;
+
 export interface CallServerOptions {
   readonly bus: BusMemory;
   readonly ports: TrapTable;
@@ -41,25 +49,32 @@ export class CallServer implements VcpuService {
 
   #listen(): void {
     const { words } = this.#options.bus;
-    for (;;) {
+    const turnEndsMs = performance.now() + TURN_MS;
+    const again = (): void => {
+      if (this.#vcpus.some((vcpu) => vcpu.alive)) this.#listen();
+    };
+    do {
       // Read before serving: a ring in between makes the wait return at once.
       const bell = Atomics.load(words, DOORBELL_WORD);
-      this.#serve();
+      const served = this.#serve();
+      if (served && Atomics.wait(words, DOORBELL_WORD, bell, LINGER_MS) !== 'timed-out') continue;
       const ring = Atomics.waitAsync(words, DOORBELL_WORD, bell);
       if (!ring.async) continue;
-      void ring.value.then(() => {
-        if (this.#vcpus.some((vcpu) => vcpu.alive)) this.#listen();
-      });
+      void ring.value.then(again);
       return;
-    }
+    } while (performance.now() < turnEndsMs);
+    setImmediate(again);
   }
 
-  #serve(): void {
+  /** @returns whether a vCPU had called */
+  #serve(): boolean {
+    let served = false;
     for (const vcpu of this.#vcpus) {
       this.#takePosts();
-      vcpu.serve(this);
+      if (vcpu.serve(this)) served = true;
     }
     this.#takePosts();
+    return served;
   }
 
   #takePosts(): void {
