@@ -245,7 +245,6 @@ export class AssignedFunction implements PciFunction {
     this.#registers.reset(false);
     this.#hardware.quiet();
     this.#state = undefined;
-    this.#msixTraps?.unshare(state.services.memoryTraps);
     if (state.joined) this.#options.leaveVm(state.services);
     if (freed) this.#options.addressesFreed?.();
   }
@@ -312,6 +311,7 @@ export class AssignedFunction implements PciFunction {
       this.powerOff();
     } finally {
       this.#reset('release');
+      this.#msixTraps?.unshare();
       this.#barSet.maps.close();
       this.window.inUse = false;
     }

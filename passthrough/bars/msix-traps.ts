@@ -10,6 +10,7 @@ export class MsixTraps {
   readonly #changed: () => void;
   /** The table, in memory of the bus. */
   #shared: Uint8Array | undefined;
+  #sharedBy: TrapMap | undefined;
 
   /** @param changed called after a write that changes which vectors may come, or as what */
   constructor(msix: Msix, placement: MsixPlacement, changed: () => void) {
@@ -18,10 +19,16 @@ export class MsixTraps {
     this.#changed = changed;
   }
 
-  /** Lets vCPU threads read the table by themselves, out of the bus's memory. When that has no room, reads are calls. */
+  /**
+   * Lets vCPU threads read the table by themselves, and write what is masked, in the bus's memory. When that has no room, all
+   * of it are calls. Once a power cycle; further calls change nothing.
+   */
   share(traps: TrapMap): void {
+    if (this.#sharedBy === traps) return;
     // As long as the hardware's table, which is what is trapped, even where VFIO has fewer vectors.
     const { sizeBytes } = this.#placement.guest.table;
+    this.#sharedBy = traps;
+    this.#shared = undefined;
     try {
       this.#shared = traps.allocateShared(sizeBytes);
     } catch (error) {
@@ -30,13 +37,16 @@ export class MsixTraps {
     this.#msix.useTable(this.#shared ?? new Uint8Array(sizeBytes));
   }
 
-  /** Gives that memory back. */
-  unshare(traps: TrapMap): void {
+  /**
+   * Gives that memory back. Not with the end of a power cycle: a vCPU thread that found the trap before it went may be on its
+   * way to store something.
+   */
+  unshare(): void {
     const shared = this.#shared;
     if (!shared) return;
     this.#shared = undefined;
     this.#msix.useTable(new Uint8Array(shared.length));
-    traps.releaseShared(shared);
+    this.#sharedBy?.releaseShared(shared);
   }
 
   /** Undefined for an area that is neither table nor pending bits. */
@@ -50,7 +60,7 @@ export class MsixTraps {
         },
       };
       const trap = { name: `${barName} MSI-X table`, handler };
-      return this.#shared ? { kind: 'shared', bytes: msix.tableMemory, ...trap } : { kind: 'call', ...trap };
+      return this.#shared ? { kind: 'msix-table', bytes: msix.tableMemory, ...trap } : { kind: 'call', ...trap };
     }
     if (area.backing === 'msix-pba') {
       const pbaOffset = area.offset - this.#placement.guest.pending.offset;

@@ -12,7 +12,7 @@ export interface TrapTableMemory {
   /** Exclusive. */
   readonly ends: Float64Array;
   readonly kinds: Int32Array;
-  /** fd of `file`, position in {@link BusMemory.shared} of `shared` and `latch`. */
+  /** fd of `file`, position in {@link BusMemory.shared} of traps that have bytes. */
   readonly args: Int32Array;
   /** File offset that answers to the trap's start. */
   readonly offsets: Float64Array;
@@ -32,6 +32,7 @@ export const TRAP_KIND = {
   ecam: 6,
   addressPort: 7,
   dataPort: 8,
+  msixTable: 9,
 } as const;
 
 const CAPACITY = 256;
@@ -51,7 +52,7 @@ export class BusMemory {
   readonly memory: SharedArrayBuffer;
   readonly ports: TrapTableMemory;
   readonly mmio: TrapTableMemory;
-  /** Bytes of `shared` and `latch` traps. */
+  /** Bytes of registers that vCPU threads answer for. */
   readonly shared: Uint8Array;
   /** Index of a function's config window plus one, by bus << 8 | device << 3 | function; 0 where there is none. */
   readonly windowOf: Uint8Array;

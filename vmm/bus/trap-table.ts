@@ -123,6 +123,8 @@ function kindOf(trap: Trap): number {
       return trap.post ? TRAP_KIND.callPost : TRAP_KIND.call;
     case 'shared':
       return TRAP_KIND.shared;
+    case 'msix-table':
+      return TRAP_KIND.msixTable;
     case 'latch':
       return TRAP_KIND.latch;
     case 'file':

@@ -17,6 +17,8 @@ export interface TrapHandler {
  *   comes after them.
  * - `shared`: reads are answered on the vCPU thread from `bytes` (part of the bus's shared memory, see
  *   {@link TrapMap.allocateShared}), which only the machine thread writes. Writes as with `call`, none of them posted.
+ * - `msix-table`: as `shared`, but what is written into the message of an entry that its mask bit holds back is stored on
+ *   the vCPU thread: it means nothing before the entry is unmasked, which is a call.
  * - `latch`: reads and writes are answered on the vCPU thread from `bytes`, which both threads may write. Nobody is told of a
  *   write; who wants to know looks.
  * - `file`: reads and writes are one pread or pwrite of the same width on `fd`, done on the vCPU thread: a device's
@@ -45,7 +47,7 @@ export interface AccessCount {
 type UncountedTrap =
   | { readonly kind: 'call'; readonly name: string; readonly post?: boolean; readonly handler: TrapHandler }
   | {
-      readonly kind: 'shared';
+      readonly kind: 'shared' | 'msix-table';
       readonly name: string;
       readonly bytes: Uint8Array;
       readonly handler: TrapHandler;
@@ -68,7 +70,7 @@ export interface TrapMap {
   isFree(start: number, size: number): boolean;
   /** Accesses so far to the trap that starts there, if it counts them; only what was touched, in ascending order. */
   accessCounts(start: number): readonly AccessCount[];
-  /** Zeroed bytes of the bus's shared memory for a `shared` or `latch` trap. @throws RangeError when it is used up */
+  /** Zeroed bytes of the bus's shared memory for a trap that has `bytes`. @throws RangeError when it is used up */
   allocateShared(sizeBytes: number): Uint8Array;
   /** Gives them back; no trap may use them any more. */
   releaseShared(bytes: Uint8Array): void;

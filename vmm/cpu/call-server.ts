@@ -5,11 +5,9 @@ import { NOTICE, SPACE } from './mailbox.ts';
 import type { Vcpu, VcpuService } from './vcpu.ts';
 
 /**
- * Calls come in bursts: a driver that writes one register of config space writes the next. After one the thread stays for
- * another so long, asleep, because to wake it from the event loop costs many times the call.
+ * After so long the event loop has its turn, whatever guests do: console, control service and signals live there. To wait
+ * here for the next call of a burst, asleep or spinning, makes none faster: waking this thread costs the same either way.
  */
-const LINGER_MS = 1;
-/** Then the event loop has its turn, whatever guests do: console, control service and signals live there. */
 const TURN_MS = 8;
 
 export interface CallServerOptions {
@@ -56,8 +54,7 @@ export class CallServer implements VcpuService {
     do {
       // Read before serving: a ring in between makes the wait return at once.
       const bell = Atomics.load(words, DOORBELL_WORD);
-      const served = this.#serve();
-      if (served && Atomics.wait(words, DOORBELL_WORD, bell, LINGER_MS) !== 'timed-out') continue;
+      this.#serve();
       const ring = Atomics.waitAsync(words, DOORBELL_WORD, bell);
       if (!ring.async) continue;
       void ring.value.then(again);
@@ -66,15 +63,12 @@ export class CallServer implements VcpuService {
     setImmediate(again);
   }
 
-  /** @returns whether a vCPU had called */
-  #serve(): boolean {
-    let served = false;
+  #serve(): void {
     for (const vcpu of this.#vcpus) {
       this.#takePosts();
-      if (vcpu.serve(this)) served = true;
+      vcpu.serve(this);
     }
     this.#takePosts();
-    return served;
   }
 
   #takePosts(): void {

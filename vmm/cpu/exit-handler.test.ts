@@ -114,6 +114,30 @@ describe('an exit on the vCPU thread', () => {
     expect([m.mailbox.counters[COUNTER.posted], m.mailbox.counters[COUNTER.called]]).toEqual([0, 0]);
   });
 
+  it('stores messages of masked MSI-X entries by itself, and calls for everything else', () => {
+    const told: number[][] = [];
+    m.mailbox.call = (_op, _space, address, width, value) => {
+      told.push([address, width, value]);
+      return 0;
+    };
+    const bytes = m.mmio.allocateShared(32);
+    bytes[12] = 1;
+    m.mmio.add(0xc000_0000, 32, { kind: 'msix-table', name: 'table', bytes, handler });
+    m.mmioAccess(0xc000_0000, 8, true, 0x0000_0001_fee0_1003n);
+    m.mmioAccess(0xc000_0008, 4, true, 0x41n);
+    m.mmioAccess(0xc000_0009, 1, true, 0x7fn);
+    expect(told).toEqual([]);
+    expect([...bytes.subarray(0, 12)]).toEqual([0, 0x10, 0xe0, 0xfe, 1, 0, 0, 0, 0x41, 0x7f, 0, 0]);
+    expect(m.mmioAccess(0xc000_0000, 4, false) & 0xffff_ffffn).toBe(0xfee0_1000n);
+    // Its mask; data and mask at once; the second entry, which is not masked; both entries.
+    m.mmioAccess(0xc000_000c, 4, true, 0n);
+    m.mmioAccess(0xc000_000a, 4, true, 0n);
+    m.mmioAccess(0xc000_0018, 4, true, 5n);
+    m.mmioAccess(0xc000_000e, 4, true, 5n);
+    expect(told.map(([address]) => address! - 0xc000_0000)).toEqual([0xc, 0xa, 0x18, 0xe]);
+    expect([...bytes.subarray(16)]).toEqual(Array(16).fill(0));
+  });
+
   it('queues posted writes in order and counts them, string instructions too', () => {
     m.ports.add(0x3f8, 1, { kind: 'call', name: 'thr', post: true, handler });
     m.out(1, 0x3f8, 0x61, 0x62, 0x63);

@@ -9,6 +9,7 @@ import { type BusMemory, DOORBELL_WORD, LATCH_WORD, TRAP_KIND } from '../bus/bus
 import { BURST_ACCESSES } from '../bus/trap.ts';
 import { TrapLookup } from '../bus/trap-lookup.ts';
 import { CONFIG_SPACE_SIZE, type ConfigStore } from '../pci/config-window.ts';
+import { storeWhileMasked } from '../pci/msix.ts';
 import { CALL, COUNTER, type Mailbox, NOTICE, SPACE } from './mailbox.ts';
 
 const ENABLE_BIT = 0x8000_0000;
@@ -167,6 +168,10 @@ export class ExitHandler {
       this.#storeShared(trap.arg + (address - trap.start), width, value);
       return;
     }
+    if (trap.kind === TRAP_KIND.msixTable) {
+      const { shared } = this.#bus;
+      if (storeWhileMasked(shared, trap.arg, address - trap.start, width, value)) return;
+    }
     if (this.#configAt(trap, address) && this.#startsVpdRead(width, value)) return;
     if (trap.kind === TRAP_KIND.callPost && this.#bus.posts.put(address, width, value)) {
       this.#mailbox.counters[COUNTER.posted]!++;
@@ -180,6 +185,7 @@ export class ExitHandler {
     switch (trap.kind) {
       case TRAP_KIND.shared:
       case TRAP_KIND.latch:
+      case TRAP_KIND.msixTable:
         return this.#loadShared(trap.arg + (address - trap.start), width);
       case TRAP_KIND.ecam:
         return this.#readEcam(address - trap.start, width);

@@ -83,10 +83,10 @@ export class Mailbox {
     return wait.async ? wait.value : undefined;
   }
 
-  /** Serves the call that waits, if one does, and says whether. The handler returns the value of a read. */
-  serveCall(handle: (op: number, space: number, address: number, width: number, value: number) => number): boolean {
+  /** Serves the call that waits, if one does. The handler returns the value of a read. */
+  serveCall(handle: (op: number, space: number, address: number, width: number, value: number) => number): void {
     const words = this.#words;
-    if (Atomics.load(words, WORD.call) !== CALL_ASKED) return false;
+    if (Atomics.load(words, WORD.call) !== CALL_ASKED) return;
     words[WORD.value] = handle(
       words[WORD.op]!,
       words[WORD.space]!,
@@ -96,7 +96,6 @@ export class Mailbox {
     );
     Atomics.store(words, WORD.call, CALL_ANSWERED);
     Atomics.notify(words, WORD.call);
-    return true;
   }
 
   // The vCPU thread's side.

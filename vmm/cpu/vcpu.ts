@@ -77,9 +77,9 @@ export class Vcpu {
     worker.once('error', failed);
   }
 
-  /** Handles the call that waits, if any. Posted writes come first: the caller has drained them. @returns whether one did */
-  serve(service: VcpuService): boolean {
-    return this.mailbox.serveCall((op, space, address, width, value) => {
+  /** Handles the call that waits, if any. Posted writes come first: the caller has drained them. */
+  serve(service: VcpuService): void {
+    this.mailbox.serveCall((op, space, address, width, value) => {
       if (op === CALL.read) return service.read(space, address, width);
       if (op === CALL.write) service.write(space, address, width, value);
       else service.notice(this, address, value);

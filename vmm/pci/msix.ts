@@ -25,6 +25,26 @@ export interface MsixLayout {
   readonly pending: BarLocation;
 }
 
+/**
+ * A write into the message of a masked entry, which a vCPU thread stores by itself: software may change a message only while
+ * it is masked (PCI 3.0 §6.8.2), and what it says then is looked at when the entry is unmasked.
+ * @param tableAt where the table begins in `bytes`
+ * @returns false, and nothing is stored, for every other write
+ */
+export function storeWhileMasked(
+  bytes: Uint8Array,
+  tableAt: number,
+  offset: number,
+  width: number,
+  value: number,
+): boolean {
+  const inEntry = offset % MSIX_ENTRY_BYTES;
+  const entry = tableAt + offset - inEntry;
+  if (inEntry + width > ENTRY_CONTROL || (bytes[entry + ENTRY_CONTROL]! & ENTRY_MASKED) === 0) return false;
+  for (let i = 0; i < width; i++) bytes[entry + inEntry + i] = (value >>> (8 * i)) & writableBits(inEntry + i);
+  return true;
+}
+
 /** Reads the capability at `offset` of a config image. */
 export function parseMsix(config: Uint8Array, offset: number): MsixLayout {
   const vectorCount = (readLe(config, offset + 2, 2) & CONTROL_SIZE) + 1;
