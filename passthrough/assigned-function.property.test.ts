@@ -240,7 +240,7 @@ class Guest {
   /** The shared bytes of the table, while it is mapped. */
   tableBytes(): Uint8Array | undefined {
     const trap = this.machine.vm.memoryTraps.at(this.address(0) + TABLE_OFFSET)?.trap;
-    return trap?.kind === 'shared' ? trap.bytes : undefined;
+    return trap?.kind === 'msix-table' ? trap.bytes : undefined;
   }
 
   checkHardware(): void {
