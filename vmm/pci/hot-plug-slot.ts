@@ -151,12 +151,14 @@ export class HotPlugSlot {
   }
 
   /**
-   * A card comes. On a slot with an attention button Linux listens to button and link only (pcie_enable_notification): the
-   * button alone would have it wait for five seconds, the link's event has it look at once.
+   * A card comes. Linux listens to the link where there is a button, too (pcie_enable_notification), and looks at once at
+   * what is in the slot. The button is for a guest that does not: Linux, should it find the card by itself first, would take
+   * the press for the wish that the card be taken down again.
    */
   insert(): void {
     this.#card = 'present';
-    this.#update(SLOT_STATUS.BUTTON | SLOT_STATUS.LINK_CHANGED);
+    const hearsLink = (this.#get(EXP.SLOT_CONTROL) & SLOT_CONTROL.LINK_STATE) !== 0;
+    this.#update(hearsLink ? SLOT_STATUS.LINK_CHANGED : SLOT_STATUS.BUTTON);
   }
 
   pressButton(): void {

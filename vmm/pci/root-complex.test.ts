@@ -50,14 +50,23 @@ describe('a spare port', () => {
     expect(guest.layout.ecam.size).toBe(2 * MIB);
   });
 
+  test('to a guest that does not listen to the link the button is pressed', () => {
+    const { guest, functions } = spare();
+    guest.listen(1);
+    guest.command(1, guest.slotControl(1) & ~SLOT_CONTROL.LINK_STATE);
+    guest.clear(1, COMMAND_COMPLETED);
+    guest.pci.plug('p', functions);
+    expect(guest.slotStatus(1)).toBe(PRESENT | PRESENCE_CHANGED | BUTTON);
+  });
+
   test('a card that comes is told by an interrupt; the guest powers the slot and has it', () => {
     const { guest, card, functions } = spare();
     guest.listen(1);
     guest.pci.plug('p', functions);
-    expect(guest.slotStatus(1)).toBe(PRESENT | PRESENCE_CHANGED | BUTTON | LINK_CHANGED);
+    expect(guest.slotStatus(1)).toBe(PRESENT | PRESENCE_CHANGED | LINK_CHANGED);
     expect(guest.interrupts()).toEqual([0x41]);
     expect(card.calls).toEqual([]);
-    guest.clear(1, PRESENCE_CHANGED | BUTTON | LINK_CHANGED);
+    guest.clear(1, PRESENCE_CHANGED | LINK_CHANGED);
     guest.power(1, true);
     expect(card.calls).toEqual(['on']);
     expect(card.services).toMatchObject({ address: { bus: 1, device: 0, function: 0 }, intxPin: 1, isReset: true });
