@@ -1,15 +1,24 @@
-/** Devices that come and go while a stock guest runs: native PCIe hot-plug, and a host that wants its card back. */
+/** Devices that come and go while a stock guest runs: native PCIe hot-plug, a host that wants its card back, one that loses it. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { VmEvent } from '../index.ts';
 import type { Lab, LabOptions } from '../lab/index.ts';
 import type { UnbindResult } from './inside/host-unbind.ts';
 import type { HotplugResult } from './inside/hotplug.ts';
-import { CARD_GONE, CARD_WORKS, GUEST_READY } from './inside/marks.ts';
+import { BUTTON_WANTED, CARD_GONE, CARD_WORKS, GUEST_READY } from './inside/marks.ts';
+import type { OuterUnplugResult, PulledCard } from './inside/outer-unplug.ts';
 import { buildGuest } from './support/guests.ts';
 import { aliveLab, ONE_PROCESSOR, openTestLab, runInside, say, tail } from './support/test-lab.ts';
 
 const CYCLES = 5;
 const MEMORY = '192M';
-const HOST: LabOptions = { ...ONE_PROCESSOR, kernel: '6.1', devices: ['e1000e'] };
+/** The ports have slots of PCI Express: QEMU would else have its firmware unplug for them (ACPI). */
+const NATIVE_SLOTS = ['-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off'];
+const HOST: LabOptions = {
+  ...ONE_PROCESSOR,
+  kernel: '6.1',
+  devices: ['e1000e', 'e1000e', 'e1000e', 'e1000e'],
+  extraQemuArgs: NATIVE_SLOTS,
+};
 
 /** Each turn: waits for a card, uses it until it goes. The console is quiet but for the marks. */
 const TURNS = (turns: number): string => `
@@ -26,6 +35,13 @@ done
 dmesg | grep -i -E 'pciehp|_OSC|hot-?plug|BUG|WARN|AER' | tail -n 60
 `;
 
+/** How the other cards leave the lab, and what becomes of them in the guest. */
+const PULLED = [
+  { how: 'asked', detached: 'released' },
+  { how: 'pulled', detached: 'released' },
+  { how: 'stuck', detached: 'forced' },
+] as const;
+
 let lab: Lab;
 let bdf: string;
 
@@ -41,6 +57,12 @@ beforeEach(async () => {
 afterAll(async () => {
   await lab?.close();
 });
+
+/** The kernel holds the device's lock while it unbinds it, and resets nothing in that time. */
+function warningsButReset(events: readonly VmEvent[]): string[] {
+  const warnings = events.flatMap((event) => (event.type === 'warning' ? [event.message] : []));
+  return warnings.filter((message) => !/reset for release: none:.*EAGAIN/.test(message));
+}
 
 test('a card comes and goes under a running guest, and the host may take it', async () => {
   const guest = await buildGuest('6.1', { modules: ['e1000e'], script: TURNS(CYCLES + 2) });
@@ -69,12 +91,7 @@ test('a card comes and goes under a running guest, and the host may take it', as
   ];
   const cycles = [...Array.from({ length: CYCLES }, () => cycle('user')), cycle('host'), cycle('user')].flat();
   expect(told, log).toEqual(cycles);
-  // The kernel holds the device's lock while it unbinds it, and resets nothing in that time.
-  const warnings = result.events.flatMap((event) => (event.type === 'warning' ? [event.message] : []));
-  expect(
-    warnings.filter((message) => !/reset for release: none:.*EAGAIN/.test(message)),
-    log,
-  ).toEqual([]);
+  expect(warningsButReset(result.events), log).toEqual([]);
   // Nothing of a card is left when it has gone.
   expect(result.after.files, log).toEqual(result.before.files);
   expect(result.after.lockedMib, log).toBe(0);
@@ -92,4 +109,37 @@ test('a card on the root bus is given back to the host without asking the guest'
   expect(result.events, log).toContainEqual({ type: 'device-detached', bdfs: [bdf], how: 'forced' });
   expect(result.stateAfter, log).toBe('running');
   expect(result.unbindMs, log).toBeLessThan(30_000);
+});
+
+// Enforces G71.
+test('cards leave the host under their guest: after the button, without a word, and when nobody lets go', async () => {
+  const [, ...cards] = lab.devices;
+  const guest = await buildGuest('6.1', { modules: ['e1000e'], script: TURNS(cards.length) });
+  const config = { ...guest, memory: MEMORY, cpus: 2, hotplugPorts: 2, rebootLimit: 0 };
+  const answers: string[] = [];
+  const onText = (text: string): void => {
+    if (text.includes(BUTTON_WANTED)) void lab.monitor(`device_del ${cards[0]!.id}`).then((text) => answers.push(text));
+  };
+  const pulled = PULLED.map(({ how }, i): PulledCard => ({ bdf: cards[i]!.bdf, how }));
+  const wish = { config, cards: pulled };
+  const result = await runInside<OuterUnplugResult>(lab, 'outer-unplug', wish, { onText, timeoutMs: 9 * 60_000 });
+  const log = `${tail(result.console)}\n${JSON.stringify(result.events)}\n${answers.join('')}`;
+  say(`gone within ${result.goneMs.join(', ')} ms`);
+  expect(result.exit, log).toEqual({ reason: 'shutdown' });
+  for (const turn of pulled.keys()) expect(result.console, log).toContain(`${CARD_GONE} ${turn} `);
+  const told = result.events.flatMap((event) => (event.type.startsWith('device') ? [event] : []));
+  const expected = PULLED.flatMap(({ detached }, i) => {
+    const { bdf } = pulled[i]!;
+    return [
+      { type: 'device-attached', bdfs: [bdf], port: 'hotplug1' },
+      { type: 'device', bdf, label: `${bdf} 8086:10d3`, what: 'release-request' },
+      { type: 'device-detach-requested', bdfs: [bdf], by: 'host' },
+      { type: 'device-detached', bdfs: [bdf], how: detached },
+    ];
+  });
+  expect(told, log).toEqual(expected);
+  expect(warningsButReset(result.events), log).toEqual([]);
+  expect(result.after.files, log).toEqual(result.before.files);
+  expect(result.after.lockedMib, log).toBe(0);
+  for (const ms of result.goneMs) expect(ms, log).toBeLessThan(30_000);
 });

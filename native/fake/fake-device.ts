@@ -59,6 +59,8 @@ export class FakeDevice {
   physicalFunction: FakeDevice | undefined;
   readonly virtualFunctions: FakeDevice[] = [];
   openCount = 0;
+  /** The host removes it, and waits for its files to be closed: with the last one its group leaves the container. */
+  isLeaving = false;
   lowPower = false;
   /** Answers a read of a BAR in place of the stored bytes. */
   onRead: ((bar: number, offset: number, width: number) => bigint | undefined) | undefined;

@@ -178,7 +178,11 @@ export class FakeVfio implements Vfio {
     const token = options.find((option) => option.startsWith('vf_token='))?.slice('vf_token='.length);
     const refusal = device.tokenError(token);
     if (refusal !== undefined) throw kernelError(call, refusal);
-    return this.fds.install(new FakeDeviceFile(device, file));
+    const opened = new FakeDeviceFile(device, file);
+    opened.onRelease = () => {
+      if (device.isLeaving) file.leaveContainer();
+    };
+    return this.fds.install(opened);
   }
 
   // ---- device -------------------------------------------------------------------------------------------------

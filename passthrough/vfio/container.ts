@@ -1,5 +1,5 @@
 /** The legacy way to a device: IOMMU groups opened and joined in one container, guest RAM mapped there. */
-import type { Fd, Native } from '../../native/types.ts';
+import type { Fd, Iova, Native } from '../../native/types.ts';
 import { VFIO_EXTENSION, VFIO_GROUP_FLAGS } from '../../native/vfio-abi.ts';
 import { CausewayError, hasErrno } from '../../vmm/base/errors.ts';
 import type { RamWindow } from '../../vmm/memory/guest-memory.ts';
@@ -43,7 +43,7 @@ export class LegacyContainer implements DmaBackend {
     this.dma = {
       info: () => parseIommuInfo(native.vfioIommuInfo(this.#container)),
       map: (hva, iova, sizeBytes) => native.vfioMapDma(this.#container, hva, iova, sizeBytes),
-      unmap: (iova, sizeBytes) => native.vfioUnmapDma(this.#container, iova, sizeBytes),
+      unmap: (iova, sizeBytes) => this.#unmap(iova, sizeBytes),
     };
     this.#ram = new RamMap(native, this.dma, warn);
     try {
@@ -156,6 +156,19 @@ export class LegacyContainer implements DmaBackend {
       this.#native.vfioGroupSetContainer(group, this.#container);
     } catch (error) {
       throw joinError(this.#native, error, device);
+    }
+  }
+
+  /**
+   * A device that is pulled out of the host leaves its group when its file is closed, and takes the container's IOMMU along
+   * if no other group is there (drivers/vfio/container.c, vfio_group_detach_container): nothing is mapped then.
+   */
+  #unmap(iova: Iova, sizeBytes: number): number {
+    try {
+      return this.#native.vfioUnmapDma(this.#container, iova, sizeBytes);
+    } catch (error) {
+      if (hasErrno(error, 'EINVAL') && !this.#hasIommu()) return 0;
+      throw error;
     }
   }
 

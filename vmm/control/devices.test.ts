@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { FakeKernel } from '../../native/fake/fake-kernel.ts';
+import { kernelError } from '../../native/kernel-error.ts';
 import { e1000e } from '../../passthrough/fixtures/devices.ts';
 import { openDevices } from '../../passthrough/index.ts';
 import { MIB } from '../base/bits.ts';
@@ -246,6 +247,36 @@ describe('the host wants a device behind a port', () => {
     await vi.advanceTimersByTimeAsync(0);
     expect(world.cards[0]!.isOpen).toBe(false);
     expect(world.told().at(-1)).toBe(`detached ${FIRST} released`);
+  });
+
+  // Enforces G71.
+  test('one that is pulled out of the host takes its group along, and the IOMMU with everything mapped', async () => {
+    const world = new World([{ bdf: FIRST, port: 'slot' }], 1);
+    world.cards[0]!.isLeaving = true;
+    world.cards[0]!.fireRequest();
+    await vi.advanceTimersByTimeAsync(10);
+    world.guest.power(1, false);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(world.told()).toEqual(['device', `host wants ${FIRST}`, `detached ${FIRST} released`]);
+    expect(world.held).toEqual([]);
+    await world.devices.attach(SECOND);
+    expect(world.kernel.vfio.containers.at(-1)!.mappings.size).toBe(1);
+  });
+
+  test('what fails while it is given back is told, and so is that it has gone', async () => {
+    const world = new World([{ bdf: FIRST, port: 'slot' }], 0);
+    world.kernel.vfioUnmapDma = () => {
+      throw kernelError('VFIO_IOMMU_UNMAP_DMA', 'EIO');
+    };
+    world.cards[0]!.fireRequest();
+    await vi.advanceTimersByTimeAsync(10);
+    world.guest.power(1, false);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(world.told().slice(2)).toEqual([
+      `detached ${FIRST} released`,
+      expect.stringMatching(/^giving 0000:03:00.0 back to the host:.*EIO/),
+    ]);
+    expect(world.held).toEqual([]);
   });
 
   // Enforces G71.

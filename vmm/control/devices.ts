@@ -154,8 +154,9 @@ export class Devices {
       if (slot.port !== undefined) this.#machine?.pci.announceRemoval(slot.port);
       return;
     }
+    const bdfs = bdfsOf(slot.functions).join(', ');
     this.#detach(slot, 'host', { timeoutMs: HOST_REQUEST_TIMEOUT_MS, force: true }).catch((error: unknown) =>
-      this.#warn(`giving ${bdfsOf(slot.functions).join(', ')} back to the host: ${String(error)}`),
+      this.#warn(`giving ${bdfs} back to the host: ${String(error)}`),
     );
   }
 
@@ -280,8 +281,12 @@ export class Devices {
     await this.#host!.machine?.quiesce();
     const bdfs = bdfsOf(functions);
     for (const bdf of bdfs) this.#onError.delete(bdf);
-    this.#session!.detach(functions);
-    this.#options.emit({ type: 'device-detached', bdfs, how });
+    try {
+      this.#session!.detach(functions);
+    } finally {
+      // Whatever went wrong on the way, it is no longer held.
+      this.#options.emit({ type: 'device-detached', bdfs, how });
+    }
     return { bdfs, how };
   }
 
