@@ -2,6 +2,7 @@
  * The shared memory of the bus: trap tables, bytes of registers, the map from PCI address to config window. The
  * machine thread writes it, vCPU threads read it. Plain layout, no behaviour.
  */
+import { Doorbell } from './doorbell.ts';
 import { POST_RING_BYTES, PostRing } from './post-ring.ts';
 
 /** One table of traps, sorted by start. Readers use the version as a sequence lock: odd while it is being changed. */
@@ -43,7 +44,9 @@ const TABLE_BYTES = 16 + CAPACITY * (4 * 8 + 4 * 4);
 const COUNTERS = 4096;
 
 const WORDS_AT = 2 * TABLE_BYTES + SHARED_BYTES + BUS_ADDRESSES;
-const COUNTS_AT = WORDS_AT + 64 + POST_RING_BYTES;
+const BELL_AT = WORDS_AT + 64;
+const POSTS_AT = BELL_AT + 64;
+const COUNTS_AT = POSTS_AT + POST_RING_BYTES;
 const TOTAL_BYTES = COUNTS_AT + 8 * COUNTERS;
 
 export const TRAP_CAPACITY: number = CAPACITY;
@@ -56,8 +59,10 @@ export class BusMemory {
   readonly shared: Uint8Array;
   /** Index of a function's config window plus one, by bus << 8 | device << 3 | function; 0 where there is none. */
   readonly windowOf: Uint8Array;
-  /** [latch of port 0xcf8, doorbell of the machine thread] */
+  /** [latch of port 0xcf8] */
   readonly words: Int32Array;
+  /** Of the machine thread. */
+  readonly bell: Doorbell;
   readonly posts: PostRing;
   /** Accesses to trapped pages: low and high word of each counter, which vCPU threads add to. */
   readonly counts: Int32Array;
@@ -68,14 +73,14 @@ export class BusMemory {
     this.mmio = tableAt(memory, TABLE_BYTES);
     this.shared = new Uint8Array(memory, 2 * TABLE_BYTES, SHARED_BYTES);
     this.windowOf = new Uint8Array(memory, 2 * TABLE_BYTES + SHARED_BYTES, BUS_ADDRESSES);
-    this.words = new Int32Array(memory, WORDS_AT, 2);
-    this.posts = new PostRing(memory, WORDS_AT + 64);
+    this.words = new Int32Array(memory, WORDS_AT, 1);
+    this.bell = new Doorbell(memory, BELL_AT);
+    this.posts = new PostRing(memory, POSTS_AT);
     this.counts = new Int32Array(memory, COUNTS_AT, 2 * COUNTERS);
   }
 }
 
 export const LATCH_WORD = 0;
-export const DOORBELL_WORD = 1;
 
 function tableAt(memory: SharedArrayBuffer, base: number): TrapTableMemory {
   const doubles = base + 16;

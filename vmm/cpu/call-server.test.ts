@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { BusMemory, DOORBELL_WORD } from '../bus/bus-memory.ts';
+import { BusMemory } from '../bus/bus-memory.ts';
 import { SharedBytes, TrapTable } from '../bus/trap-table.ts';
 import { CallServer } from './call-server.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -20,7 +20,7 @@ it('gives the event loop its turn while vCPUs call without end', async () => {
     serve: () => {
       served++;
       // The next call is there before this one is answered.
-      Atomics.add(bus.words, DOORBELL_WORD, 1);
+      bus.bell.ring();
     },
   };
   server.start([vcpu as unknown as Vcpu]);

@@ -1,5 +1,5 @@
 /** The machine thread's answer to vCPU threads: waits for the doorbell, takes posted writes, serves calls. */
-import { type BusMemory, DOORBELL_WORD } from '../bus/bus-memory.ts';
+import type { BusMemory } from '../bus/bus-memory.ts';
 import type { TrapTable } from '../bus/trap-table.ts';
 import { NOTICE, SPACE } from './mailbox.ts';
 import type { Vcpu, VcpuService } from './vcpu.ts';
@@ -40,24 +40,22 @@ export class CallServer implements VcpuService {
   /** After the threads ended: takes what they left, and lets go of the doorbell. */
   finish(): void {
     this.#serve();
-    const { words } = this.#options.bus;
-    Atomics.add(words, DOORBELL_WORD, 1);
-    Atomics.notify(words, DOORBELL_WORD);
+    this.#options.bus.bell.ring();
   }
 
   #listen(): void {
-    const { words } = this.#options.bus;
+    const { bell } = this.#options.bus;
     const turnEndsMs = performance.now() + TURN_MS;
     const again = (): void => {
       if (this.#vcpus.some((vcpu) => vcpu.alive)) this.#listen();
     };
     do {
-      // Read before serving: a ring in between makes the wait return at once.
-      const bell = Atomics.load(words, DOORBELL_WORD);
+      // Before serving: a ring in between makes for another round.
+      const { rings } = bell;
       this.#serve();
-      const ring = Atomics.waitAsync(words, DOORBELL_WORD, bell);
-      if (!ring.async) continue;
-      void ring.value.then(again);
+      const ring = bell.sleep(rings);
+      if (!ring) continue;
+      void ring.then(again);
       return;
     } while (performance.now() < turnEndsMs);
     setImmediate(again);

@@ -5,7 +5,7 @@
 import { KVM_EXIT, KVM_EXIT_IO_IN, KVM_RUN } from '../../native/kvm-abi.ts';
 import type { Fd, FileDescriptors } from '../../native/types.ts';
 import { PAGE_SIZE } from '../base/bits.ts';
-import { type BusMemory, DOORBELL_WORD, LATCH_WORD, TRAP_KIND } from '../bus/bus-memory.ts';
+import { type BusMemory, LATCH_WORD, TRAP_KIND } from '../bus/bus-memory.ts';
 import { BURST_ACCESSES } from '../bus/trap.ts';
 import { TrapLookup } from '../bus/trap-lookup.ts';
 import { CONFIG_SPACE_SIZE, type ConfigStore } from '../pci/config-window.ts';
@@ -48,10 +48,7 @@ export class ExitHandler {
     this.#run = new DataView(run);
     this.#ports = new TrapLookup(bus.ports);
     this.#mmio = new TrapLookup(bus.mmio);
-    this.#ring = () => {
-      Atomics.add(bus.words, DOORBELL_WORD, 1);
-      Atomics.notify(bus.words, DOORBELL_WORD);
-    };
+    this.#ring = bus.bell.ring;
   }
 
   /** Handles what KVM_RUN left in the run page. */
