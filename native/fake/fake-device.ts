@@ -1,31 +1,16 @@
 /** A PCI function as vfio-pci shows it: regions, reset, features, and the hardware behind them for the test to play. */
 
 import { kernelError } from '../kernel-error.ts';
-import type { Width } from '../types.ts';
-import {
-  VFIO_DEVICE_FLAGS,
-  VFIO_DEVICE_INFO,
-  VFIO_DEVID_NOT_OWNED,
-  VFIO_FEATURE,
-  VFIO_FEATURE_FLAGS,
-  VFIO_HOT_RESET_FLAGS,
-  VFIO_HOT_RESET_INFO,
-  VFIO_PCI_IRQ,
-  VFIO_PCI_REGION,
-  VFIO_REGION_CAP,
-  VFIO_REGION_FLAGS,
-  VFIO_REGION_INFO,
-} from '../vfio-abi.ts';
+import { VFIO_FEATURE, VFIO_FEATURE_FLAGS, VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../vfio-abi.ts';
 import { FakeConfig } from './fake-config.ts';
 import { FakeIrqs } from './fake-irqs.ts';
-import { MmioFile } from './fake-memory.ts';
 import { littleEndian } from './journal.ts';
 import type { OpenFile } from './open-file.ts';
 import { type FakeBarSpec, type FakePciSpec, msixOf, pciConfig } from './pci-spec.ts';
 
 const PAGE = 4096;
 /** Where vfio-pci puts the region index in the file offset. */
-const REGION_STRIDE = 2 ** 40;
+export const REGION_STRIDE: number = 2 ** 40;
 const [EIO, EFAULT, EINVAL] = [-5, -14, -22];
 const MSI_CAPABILITY = 5;
 
@@ -188,81 +173,21 @@ export class FakeDevice {
     else this.config.wasReset();
   }
 
-  // ---- info ---------------------------------------------------------------------------------------------------
-
-  deviceInfo(): Uint8Array {
-    if (this.spec.vfio?.rawDeviceInfo !== undefined) return this.spec.vfio.rawDeviceInfo.slice();
-    const view = new DataView(new ArrayBuffer(24));
-    const reset = this.spec.vfio?.reset === false ? 0 : VFIO_DEVICE_FLAGS.RESET;
-    view.setUint32(VFIO_DEVICE_INFO.argsz, 24, true);
-    view.setUint32(VFIO_DEVICE_INFO.flags, VFIO_DEVICE_FLAGS.PCI | reset, true);
-    view.setUint32(VFIO_DEVICE_INFO.numRegions, VFIO_PCI_REGION.COUNT, true);
-    view.setUint32(VFIO_DEVICE_INFO.numIrqs, VFIO_PCI_IRQ.COUNT, true);
-    return new Uint8Array(view.buffer);
-  }
+  // ---- regions ------------------------------------------------------------------------------------------------
 
   private bar(index: number): FakeBarSpec | undefined {
     return this.spec.bars?.[index];
   }
 
-  private regionSize(index: number): number {
+  regionSize(index: number): number {
     if (index === VFIO_PCI_REGION.CONFIG) return this.config.size;
     if (index === VFIO_PCI_REGION.ROM) return this.spec.romBytes ?? 0;
     return this.bar(index)?.sizeBytes ?? 0;
   }
 
-  private isMappable(index: number): boolean {
+  isMappable(index: number): boolean {
     const bar = this.bar(index);
     return bar !== undefined && bar.kind !== 'io' && (bar.mmap ?? bar.sizeBytes >= PAGE);
-  }
-
-  regionInfo(index: number): Uint8Array {
-    const raw = this.spec.vfio?.rawRegionInfo?.[index];
-    if (raw === null || index > VFIO_PCI_REGION.VGA || (index === VFIO_PCI_REGION.VGA && raw === undefined)) {
-      throw kernelError('VFIO_DEVICE_GET_REGION_INFO', 'EINVAL');
-    }
-    if (raw !== undefined) return raw.slice();
-    const hasMsix = msixOf(this.config.hardware)?.tableBar === index && this.isMappable(index);
-    const bytes = new Uint8Array(VFIO_REGION_INFO.bytes + (hasMsix ? 8 : 0));
-    const view = new DataView(bytes.buffer);
-    const size = this.regionSize(index);
-    const { READ, WRITE, MMAP, CAPS } = VFIO_REGION_FLAGS;
-    const access = size === 0 ? 0 : index === VFIO_PCI_REGION.ROM ? READ : READ | WRITE;
-    const flags = access | (this.isMappable(index) ? MMAP : 0) | (hasMsix ? CAPS : 0);
-    view.setUint32(VFIO_REGION_INFO.argsz, bytes.length, true);
-    view.setUint32(VFIO_REGION_INFO.flags, flags, true);
-    view.setUint32(VFIO_REGION_INFO.index, index, true);
-    view.setBigUint64(VFIO_REGION_INFO.size, BigInt(size), true);
-    view.setBigUint64(VFIO_REGION_INFO.offset, BigInt(index) * BigInt(REGION_STRIDE), true);
-    if (hasMsix) {
-      view.setUint32(VFIO_REGION_INFO.capOffset, VFIO_REGION_INFO.bytes, true);
-      view.setUint16(VFIO_REGION_INFO.bytes, VFIO_REGION_CAP.MSIX_MAPPABLE, true);
-      view.setUint16(VFIO_REGION_INFO.bytes + 2, 1, true);
-    }
-    return bytes;
-  }
-
-  /** @param ids ids of the devices in place of their groups, for a device that was opened by its own file */
-  hotResetInfo(affected: readonly FakeDevice[], ids?: readonly number[]): Uint8Array {
-    if (!this.canHotReset) throw kernelError('VFIO_DEVICE_GET_PCI_HOT_RESET_INFO', 'ENODEV');
-    const { count, devices, deviceBytes, device } = VFIO_HOT_RESET_INFO;
-    const view = new DataView(new ArrayBuffer(devices + affected.length * deviceBytes));
-    view.setUint32(0, view.byteLength, true);
-    if (ids !== undefined) {
-      const { DEV_ID, DEV_ID_OWNED } = VFIO_HOT_RESET_FLAGS;
-      const owned = ids.every((id) => id !== VFIO_DEVID_NOT_OWNED);
-      view.setUint32(VFIO_HOT_RESET_INFO.flags, owned ? DEV_ID | DEV_ID_OWNED : DEV_ID, true);
-    }
-    view.setUint32(count, affected.length, true);
-    affected.forEach((each, index) => {
-      const at = devices + index * deviceBytes;
-      const [segment, bus, slot, fn] = each.bdf.split(/[:.]/).map((part) => Number.parseInt(part, 16));
-      view.setUint32(at + device.groupId, ids?.[index] ?? each.group, true);
-      view.setUint16(at + device.segment, segment!, true);
-      view.setUint8(at + device.bus, bus!);
-      view.setUint8(at + device.devfn, (slot! << 3) | fn!);
-    });
-    return new Uint8Array(view.buffer);
   }
 
   feature(flags: number, _payload: Uint8Array): void {
@@ -365,66 +290,5 @@ export class FakeDevice {
     if (region > VFIO_PCI_REGION.BAR5 || !this.isMappable(region) || offset + asked > room) {
       throw kernelError('mmap', 'EINVAL');
     }
-  }
-}
-
-/**
- * An opened device fd. Holds its owner, as in the kernel: the group that it came from, or the iommufd that it was bound
- * to. A file of /dev/vfio/devices has no owner, and does nothing, before that.
- */
-export class FakeDeviceFile extends MmioFile {
-  readonly label: string;
-  readonly device: FakeDevice;
-  /** The last fd is gone; the owner is still held. */
-  onRelease: (() => void) | undefined;
-  private holder: OpenFile | undefined;
-
-  constructor(device: FakeDevice, owner?: OpenFile) {
-    super();
-    this.device = device;
-    this.label = `vfio-device ${device.bdf}`;
-    if (owner !== undefined) this.grant(owner);
-  }
-
-  get owner(): OpenFile | undefined {
-    return this.holder;
-  }
-
-  /** The device is opened for this file. */
-  grant(owner: OpenFile): void {
-    this.holder = owner;
-    owner.hold();
-    this.device.opened();
-  }
-
-  override pread(offset: number, into: Uint8Array): number {
-    return this.holder === undefined ? EINVAL! : this.device.pread(offset, into);
-  }
-
-  override pwrite(offset: number, from: Uint8Array): number {
-    return this.holder === undefined ? EINVAL! : this.device.pwrite(offset, from);
-  }
-
-  checkMap(offset: number, sizeBytes: number): void {
-    if (this.holder === undefined) throw kernelError('mmap', 'EINVAL');
-    this.device.checkMap(offset, sizeBytes);
-  }
-
-  mmioRead(offset: number, width: Width): bigint | undefined {
-    if (!this.device.answers) return undefined;
-    return this.device.readMemory(Math.floor(offset / REGION_STRIDE), offset % REGION_STRIDE, width, 'mmap');
-  }
-
-  mmioWrite(offset: number, width: Width, value: bigint): boolean {
-    if (!this.device.answers) return false;
-    this.device.writeMemory(Math.floor(offset / REGION_STRIDE), offset % REGION_STRIDE, width, value, 'mmap');
-    return true;
-  }
-
-  protected override released(): void {
-    if (this.holder === undefined) return;
-    this.device.closed();
-    this.onRelease?.();
-    this.holder.drop();
   }
 }

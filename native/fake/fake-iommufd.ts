@@ -3,7 +3,7 @@
 import { kernelError } from '../kernel-error.ts';
 import type { Fd, Hva, Iommufd, Iova } from '../types.ts';
 import { IOMMU_IOVA_RANGE } from '../vfio-abi.ts';
-import { FakeDeviceFile } from './fake-device.ts';
+import { FakeDeviceFile } from './fake-device-file.ts';
 import type { FakeFds } from './fake-fds.ts';
 import { FakeIoas, FakeIommufdFile } from './fake-ioas.ts';
 import type { FakeMemory } from './fake-memory.ts';

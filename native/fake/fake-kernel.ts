@@ -4,7 +4,8 @@
  */
 
 import type { Fd, FileDescriptors, HostFiles, Hva, Iommufd, Kvm, Memory, Native, Process, Vfio } from '../types.ts';
-import { FakeDevice, FakeDeviceFile } from './fake-device.ts';
+import { FakeDevice } from './fake-device.ts';
+import { FakeDeviceFile } from './fake-device-file.ts';
 import { FakeFds } from './fake-fds.ts';
 import { FakeFiles } from './fake-files.ts';
 import { FakeIommufd } from './fake-iommufd.ts';

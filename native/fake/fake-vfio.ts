@@ -4,7 +4,9 @@ import { kernelError } from '../kernel-error.ts';
 import type { Fd, Hva, Iova, Vfio, VfioIrqSet } from '../types.ts';
 import { VFIO_DEVID_NOT_OWNED } from '../vfio-abi.ts';
 import { FakeContainer } from './fake-container.ts';
-import { type FakeDevice, FakeDeviceFile } from './fake-device.ts';
+import type { FakeDevice } from './fake-device.ts';
+import { FakeDeviceFile } from './fake-device-file.ts';
+import { deviceInfo, hotResetInfo, regionInfo } from './fake-device-info.ts';
 import type { FakeFds } from './fake-fds.ts';
 import { FakeIommufdFile } from './fake-ioas.ts';
 import type { FakeMemory } from './fake-memory.ts';
@@ -194,11 +196,11 @@ export class FakeVfio implements Vfio {
   }
 
   vfioDeviceInfo(device: Fd): Uint8Array {
-    return this.device(device, 'VFIO_DEVICE_GET_INFO').deviceInfo();
+    return deviceInfo(this.device(device, 'VFIO_DEVICE_GET_INFO'));
   }
 
   vfioRegionInfo(device: Fd, index: number): Uint8Array {
-    return this.device(device, 'VFIO_DEVICE_GET_REGION_INFO').regionInfo(index);
+    return regionInfo(this.device(device, 'VFIO_DEVICE_GET_REGION_INFO'), index);
   }
 
   vfioIrqInfo(device: Fd, index: number): { readonly flags: number; readonly count: number } {
@@ -218,7 +220,7 @@ export class FakeVfio implements Vfio {
     const affected = this.affectedBy(target);
     const { owner } = this.fds.get(device, FakeDeviceFile, 'VFIO_DEVICE_GET_PCI_HOT_RESET_INFO');
     const ids = owner instanceof FakeIommufdFile ? affected.map((each) => owner.idOf(each)) : undefined;
-    return target.hotResetInfo(affected, ids);
+    return hotResetInfo(target, affected, ids);
   }
 
   vfioHotReset(device: Fd, groups: readonly Fd[]): void {

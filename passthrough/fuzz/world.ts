@@ -1,5 +1,6 @@
 /** A host with three devices on the scripted kernel, and a guest that has them all. */
-import { type FakeDevice, FakeDeviceFile } from '../../native/fake/fake-device.ts';
+import type { FakeDevice } from '../../native/fake/fake-device.ts';
+import { FakeDeviceFile } from '../../native/fake/fake-device-file.ts';
 import type { Fd, Gsi, Hva, Width } from '../../native/types.ts';
 import { readLe } from '../../vmm/base/bits.ts';
 import { isKernelError } from '../../vmm/base/errors.ts';
