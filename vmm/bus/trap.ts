@@ -17,7 +17,7 @@ export interface TrapHandler {
  *   comes after them.
  * - `shared`: reads are answered on the vCPU thread from `bytes` (part of the bus's shared memory, see
  *   {@link TrapMap.allocateShared}), which only the machine thread writes. Writes as with `call`, none of them posted.
- * - `msix-table`: as `shared`, but what is written into the message of an entry that its mask bit holds back is stored on
+ * - `msix-table`: as `shared`, but what is written into an entry that its mask bit holds back, before and after, is stored on
  *   the vCPU thread: it means nothing before the entry is unmasked, which is a call.
  * - `latch`: reads and writes are answered on the vCPU thread from `bytes`, which both threads may write. Nobody is told of a
  *   write; who wants to know looks.

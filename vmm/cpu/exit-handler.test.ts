@@ -114,7 +114,7 @@ describe('an exit on the vCPU thread', () => {
     expect([m.mailbox.counters[COUNTER.posted], m.mailbox.counters[COUNTER.called]]).toEqual([0, 0]);
   });
 
-  it('stores messages of masked MSI-X entries by itself, and calls for everything else', () => {
+  it('stores what is written into masked MSI-X entries by itself, and calls for everything else', () => {
     const told: number[][] = [];
     m.mailbox.call = (_op, _space, address, width, value) => {
       told.push([address, width, value]);
@@ -126,7 +126,10 @@ describe('an exit on the vCPU thread', () => {
     m.mmioAccess(0xc000_0000, 8, true, 0x0000_0001_fee0_1003n);
     m.mmioAccess(0xc000_0008, 4, true, 0x41n);
     m.mmioAccess(0xc000_0009, 1, true, 0x7fn);
+    m.mmioAccess(0xc000_000c, 4, true, 0xffff_fff1n);
+    m.mmioAccess(0xc000_000d, 1, true, 0n);
     expect(told).toEqual([]);
+    expect([...bytes.subarray(12, 16)]).toEqual([1, 0, 0, 0]);
     expect([...bytes.subarray(0, 12)]).toEqual([0, 0x10, 0xe0, 0xfe, 1, 0, 0, 0, 0x41, 0x7f, 0, 0]);
     expect(m.mmioAccess(0xc000_0000, 4, false) & 0xffff_ffffn).toBe(0xfee0_1000n);
     // Its mask; data and mask at once; the second entry, which is not masked; both entries.

@@ -26,8 +26,9 @@ export interface MsixLayout {
 }
 
 /**
- * A write into the message of a masked entry, which a vCPU thread stores by itself: software may change a message only while
- * it is masked (PCI 3.0 §6.8.2), and what it says then is looked at when the entry is unmasked.
+ * A write into an entry that is masked and stays so, which a vCPU thread stores by itself: software may change a message only
+ * while it is masked (PCI 3.0 §6.8.2), and what it says then is looked at when the entry is unmasked. Linux masks every
+ * entry when it turns MSI-X on, masked as they are.
  * @param tableAt where the table begins in `bytes`
  * @returns false, and nothing is stored, for every other write
  */
@@ -40,7 +41,9 @@ export function storeWhileMasked(
 ): boolean {
   const inEntry = offset % MSIX_ENTRY_BYTES;
   const entry = tableAt + offset - inEntry;
-  if (inEntry + width > ENTRY_CONTROL || (bytes[entry + ENTRY_CONTROL]! & ENTRY_MASKED) === 0) return false;
+  if (inEntry + width > MSIX_ENTRY_BYTES || (bytes[entry + ENTRY_CONTROL]! & ENTRY_MASKED) === 0) return false;
+  const control = ENTRY_CONTROL - inEntry;
+  if (control >= 0 && control < width && ((value >>> (8 * control)) & ENTRY_MASKED) === 0) return false;
   for (let i = 0; i < width; i++) bytes[entry + inEntry + i] = (value >>> (8 * i)) & writableBits(inEntry + i);
   return true;
 }
