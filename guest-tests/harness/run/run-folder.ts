@@ -1,10 +1,7 @@
 /** Where a run keeps what it saw: one folder, with the journal, the results, and a folder for each attempt. */
 import { appendFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-
-/** A console that never ends must not fill the disk: the first and the last part are kept. */
-const CONSOLE_HEAD_BYTES = 4 * 2 ** 20;
-const CONSOLE_TAIL_BYTES = 2 ** 20;
+import { ConsoleFile } from './console-file.ts';
 
 export class RunFolder {
   readonly path: string;
@@ -37,8 +34,7 @@ export class AttemptFolder {
   /** Of the whole run. */
   readonly root: string;
   readonly #path: string;
-  readonly #heads = new Map<number, number>();
-  readonly #tails = new Map<number, Buffer>();
+  readonly #consoles = new Map<number, ConsoleFile>();
 
   constructor(root: string, path: string) {
     this.root = root;
@@ -56,25 +52,19 @@ export class AttemptFolder {
     writeFileSync(this.path(name), content);
   }
 
-  /** Console output of one guest. Written as it comes: it must be there when this process dies. */
+  /** Console output of one guest. */
   console(guest: number, bytes: Uint8Array): void {
-    const written = this.#heads.get(guest) ?? 0;
-    if (written < CONSOLE_HEAD_BYTES) appendFileSync(this.path(`console-${guest}.log`), bytes);
-    else {
-      const tail = Buffer.concat([this.#tails.get(guest) ?? Buffer.alloc(0), bytes]);
-      this.#tails.set(guest, tail.length > 2 * CONSOLE_TAIL_BYTES ? tail.subarray(-CONSOLE_TAIL_BYTES) : tail);
+    let file = this.#consoles.get(guest);
+    if (!file) {
+      file = new ConsoleFile(this.path(`console-${guest}.log`));
+      this.#consoles.set(guest, file);
     }
-    this.#heads.set(guest, written + bytes.length);
+    file.write(bytes);
   }
 
   /** All files that there are; ends the consoles. */
   files(): string[] {
-    for (const [guest, tail] of this.#tails) {
-      const skipped = this.#heads.get(guest)! - CONSOLE_HEAD_BYTES - tail.length;
-      appendFileSync(this.path(`console-${guest}.log`), skipped > 0 ? `\n[... ${skipped} bytes left out ...]\n` : '');
-      appendFileSync(this.path(`console-${guest}.log`), tail);
-    }
-    this.#tails.clear();
+    for (const file of this.#consoles.values()) file.end();
     if (!existsSync(this.#path)) return [];
     return readdirSync(this.#path)
       .sort()
