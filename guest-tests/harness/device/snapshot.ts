@@ -15,8 +15,8 @@ export interface Snapshot {
 }
 
 const AER_FILES = ['aer_dev_correctable', 'aer_dev_nonfatal', 'aer_dev_fatal'];
-const VENDOR_ID = 0;
-const NO_DEVICE = 0xffff;
+const REVISION_AND_CLASS = 0x08;
+const NO_DEVICE = 0xffff_ffff;
 
 export function readSnapshot(files: HostFiles, bdf: HostBdf): Snapshot {
   const folder = `${PCI_DEVICES}/${bdf}`;
@@ -30,9 +30,12 @@ export function readSnapshot(files: HostFiles, bdf: HostBdf): Snapshot {
   };
 }
 
-/** A device that fell off the bus reads all ones; one that was removed cannot be read. */
+/**
+ * A device that fell off the bus reads all ones; one that was removed cannot be read. Vendor and device id would not tell:
+ * a virtual function has none of its own and reads all ones there (PCIe 6.0 §9.3.4.1.1).
+ */
 export function isAlive({ config }: Pick<Snapshot, 'config'>): boolean {
-  return config.length >= 4 && readLe(config, VENDOR_ID, 2) !== NO_DEVICE;
+  return config.length >= 12 && readLe(config, REVISION_AND_CLASS, 4) !== NO_DEVICE;
 }
 
 /** Folder of the bridge above; the device's own when there is none. */
