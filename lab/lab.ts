@@ -13,7 +13,14 @@ import { initScript, initWords } from './machine-init.ts';
 import { busybox, qemu } from './packages.ts';
 import { type Accel, chooseAccel, kvmModules, readHostCpu } from './qemu/accel.ts';
 import { qemuArgs } from './qemu/command-line.ts';
-import { type Bind, disksNeeded, hostDrivers, type LabDeviceSpec, parseDevice } from './qemu/devices.ts';
+import {
+  type Bind,
+  defaultMemoryMib,
+  disksNeeded,
+  hostDrivers,
+  type LabDeviceSpec,
+  parseDevice,
+} from './qemu/devices.ts';
 import { QemuProcess } from './qemu/process.ts';
 import type { QmpEvent, QmpValue } from './qemu/qmp.ts';
 import { RunningLab } from './running-lab.ts';
@@ -26,7 +33,7 @@ export interface LabOptions {
   readonly kernel?: string;
   /** QEMU series: `7.2` (default) or `10`. */
   readonly qemu?: string;
-  /** Memory of the lab in MiB; default 4096, at most half of the host's. */
+  /** Memory of the lab in MiB; default 4096, with igb 2048 (see `defaultMemoryMib`), at most half of the host's. */
   readonly memoryMib?: number;
   /** Processors of the lab; default 2. */
   readonly cpus?: number;
@@ -173,7 +180,7 @@ async function bootLab(options: LabOptions): Promise<Lab> {
     const args = qemuArgs({
       accel,
       cpus: options.cpus ?? 2,
-      memoryMib: options.memoryMib ?? Math.min(4096, Math.floor(totalmem() / 2 ** 21)),
+      memoryMib: options.memoryMib ?? Math.min(defaultMemoryMib(devices), Math.floor(totalmem() / 2 ** 21)),
       kernel: (await unpackedImage(kernel.vmlinuz)) ?? kernel.vmlinuz,
       initrd,
       append:

@@ -1,12 +1,16 @@
-/** `causeway test` as a program of its own, and what it leaves. */
+/** `causeway test` as a program of its own, on this host or in a lab that is open, and what it leaves. */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Lab } from '../../lab/index.ts';
+import { LAB_PEER_ADDRESS, PEER_VARIABLE, prepareGuests, TcpPeer } from '../guest/index.ts';
 import type { RunRecord, TestRecord } from '../harness/model.ts';
 import { readRun } from '../harness/report/compare.ts';
 import { CLI } from './programs.ts';
-import { say } from './test-lab.ts';
+import { causeway, say } from './test-lab.ts';
+
+const LAB_RUN_MS = 9 * 60_000;
 
 export interface HarnessRun {
   readonly run: RunRecord;
@@ -34,6 +38,22 @@ export async function causewayTest(
     });
   });
   return { run: readRun(readFileSync(join(folder, 'run.json'), 'utf8')), ktap, code, folder };
+}
+
+/** The same inside a lab, with a peer for transfers; `args` name the device. */
+export async function causewayTestIn(lab: Lab, args: readonly string[]): Promise<HarnessRun> {
+  // The lab's processor would take minutes for it, and the lab cannot add to this machine's cache.
+  await prepareGuests(say);
+  await using peer = await TcpPeer.listen();
+  const folder = mkdtempSync(join(lab.shareDir, 'harness-'));
+  const { code, stdout } = await causeway(lab, ['test', ...args, '--output', folder, '--no-html'], {
+    env: { [PEER_VARIABLE]: `${LAB_PEER_ADDRESS}:${peer.port}` },
+    timeoutMs: LAB_RUN_MS,
+    onStderr: (chunk) => {
+      for (const line of chunk.toString().trimEnd().split('\n')) say(line);
+    },
+  });
+  return { run: readRun(readFileSync(join(folder, 'run.json'), 'utf8')), ktap: stdout, code, folder };
 }
 
 /** One line, for messages: verdict, test, reason. */

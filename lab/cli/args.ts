@@ -37,7 +37,7 @@ Machine
                                     directory with vmlinuz and lib/modules; iommufd is the one
                                     that npm run lab:kernel builds
   --qemu 7.2|10                     QEMU series (default 7.2; 10 has igb)
-  --memory MIB  --cpus N            size (default 4096 MiB, 2 processors)
+  --memory MIB  --cpus N            size (default 4096 MiB, with igb 2048; 2 processors)
   --accel auto|tcg|kvm              auto takes KVM only where nested virtualisation is sure to work
   --module NAME                     load one more kernel module (again for more)
   --append WORDS                    words for the lab's kernel command line

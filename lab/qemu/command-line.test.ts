@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { chooseAccel, kvmModules } from './accel.ts';
 import { type MachineSpec, qemuArgs } from './command-line.ts';
-import { deviceArgs, disksNeeded, parseDevice } from './devices.ts';
+import { defaultMemoryMib, deviceArgs, disksNeeded, parseDevice } from './devices.ts';
 
 const spec: MachineSpec = {
   accel: 'tcg',
@@ -95,6 +95,11 @@ test('functions of one slot each have a network or a disk; bridge and root bus a
     'e1000,id=dev2,bus=bridge2,addr=1.0,netdev=net2',
     'edu,id=dev3,bus=pcie.0,addr=13.0',
   ]);
+});
+
+test('with VFs all memory lies below 4 GiB, and all BARs', () => {
+  expect(defaultMemoryMib([parseDevice('edu'), parseDevice('igb,bind=host')])).toBe(2048);
+  expect(defaultMemoryMib([parseDevice('edu')])).toBe(4096);
 });
 
 test('virtio devices are put behind the IOMMU, unless told otherwise', () => {

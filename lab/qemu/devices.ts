@@ -91,6 +91,19 @@ function parseFunctions(text: string): number {
   throw new LabError('LAB_USAGE', `a device has 1 to ${mostFunctions} functions, not "${text}"`);
 }
 
+const usualMemoryMib = 4096;
+/** All of it lies below 4 GiB, and so the firmware opens no windows above. */
+const lowMemoryMib = 2048;
+
+/**
+ * What memory the lab has when nobody says. With igb little: QEMU 10 makes the VFs before it is told what their BARs are
+ * like (hw/net/igb.c calls pcie_sriov_pf_init before pcie_sriov_pf_init_vf_bar), takes those for 32-bit ones and loses the
+ * upper half of their addresses. Above 4 GiB nothing of a VF answers.
+ */
+export function defaultMemoryMib(devices: readonly LabDeviceSpec[]): number {
+  return devices.some(({ model }) => model === 'igb') ? lowMemoryMib : usualMemoryMib;
+}
+
 /** The slot on the root bus of device number `index`, or of the root port that it sits behind. */
 export function portSlot(index: number): number {
   return 0x10 + index;
