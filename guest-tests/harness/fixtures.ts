@@ -70,12 +70,14 @@ export interface ForeignOptions {
 
 /** Values that one test works with. What it starts is ended after it. */
 export interface Fixtures {
-  /** Throws where the test has none. */
+  /** Throws where the test has none, or takes all of them. */
   readonly device: DeviceFixture;
-  /** Boots Linux, with the device under test unless told otherwise. @throws CausewayError TIMEOUT when it does not get ready */
+  /** All devices of the test, in the order of the command line: of one with `device: 'all'` those of the run. */
+  readonly devices: readonly DeviceFixture[];
+  /** Boots Linux, with the test's devices unless told otherwise. @throws CausewayError TIMEOUT when it does not get ready */
   boot(options?: BootOptions): Promise<LinuxGuest>;
   /**
-   * Runs a bare-metal payload with the device under test. Its results become steps of this test, its metrics are measured.
+   * Runs a bare-metal payload with the test's devices. Its results become steps of this test, its metrics are measured.
    * @param name of a payload in guest-tests/bare/payloads, or the path of an ELF file
    */
   payload(name: string, options?: Omit<PayloadOptions, 'payload'>): Promise<PayloadOutcome>;

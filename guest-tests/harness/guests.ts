@@ -44,7 +44,7 @@ export interface LinuxGuest extends AsyncDisposable {
 }
 
 export interface BootOptions {
-  /** Default: the device under test. */
+  /** Default: the test's devices. */
   readonly devices?: readonly (string | DeviceConfig)[];
   /** A Debian series such as `6.1` (default), `host`, or the path of a kernel. */
   readonly kernel?: string;
@@ -71,7 +71,7 @@ export interface PayloadOptions {
   readonly payload: string;
   /** `name=value`, separated by spaces, or the same as an object. */
   readonly args?: string | Readonly<Record<string, string | number>>;
-  /** Default: the device under test. */
+  /** Default: the test's devices. */
   readonly devices?: readonly (string | DeviceConfig)[];
   /** Also tell the payload what sysfs says of its first device. */
   readonly describe?: boolean;

@@ -11,15 +11,15 @@ export type Need = (device: DeviceFacts) => string | undefined;
 export type Tolerance = 'iommu-faults' | 'aer' | 'config' | 'link' | 'host-log' | 'guest-crash';
 
 export interface TestOptions {
-  /** What the device must have. */
+  /** What the device must have; with `device: 'all'` each of them. */
   readonly needs?: Need | readonly Need[];
-  /** false: the test uses no device, and is run once. Default true. */
-  readonly device?: boolean;
+  /** true (default): run for each device of the run. `all`: run once, with all of them. false: run once, with none. */
+  readonly device?: boolean | 'all';
   /** Time for the whole test, in ms. Default 120 000. */
   readonly timeoutMs?: number;
   /** The test is given up when guest, log and steps are silent for so long, in ms. Default: no limit. */
   readonly silenceMs?: number;
-  /** Why the test is known to fail: it is then XFAIL, and XPASS should it pass. A function decides by device. */
+  /** Why the test is known to fail: it is then XFAIL, and XPASS should it pass. A function decides by device, if it is one. */
   readonly expectFailure?: string | ((device: DeviceFacts | undefined) => string | undefined);
   /** What this test provokes on purpose. */
   readonly tolerates?: readonly Tolerance[];

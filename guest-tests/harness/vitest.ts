@@ -9,9 +9,10 @@ import { expect, test as vitestTest } from 'vitest';
 import { loadNative } from '../../native/index.ts';
 import { normaliseBdf } from '../../passthrough/host/bdf.ts';
 import { BindingJournal } from '../../passthrough/host/binding-journal.ts';
-import { DeviceUnderTest } from './device/device-under-test.ts';
+import type { DeviceUnderTest } from './device/device-under-test.ts';
 import { openKernelLog } from './device/kernel-log.ts';
 import { Lease } from './device/lease.ts';
+import { takeDevices } from './device/take-devices.ts';
 import type { GuestMaker } from './guests.ts';
 import { GREEN, type TestRecord } from './model.ts';
 import { realGuests } from './real-guests.ts';
@@ -73,8 +74,8 @@ function deviceOfEnvironment(folder: string): DeviceUnderTest | undefined {
   const world = {
     native: loadNative(),
     journal: new BindingJournal(),
-    kernelLog: openKernelLog(),
+    openKernelLog,
     lease: () => new Lease(bdf, folder),
   };
-  return new DeviceUnderTest(world, bdf, bdf);
+  return takeDevices(world, [{ bdf, label: bdf }])[0];
 }

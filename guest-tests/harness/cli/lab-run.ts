@@ -17,7 +17,7 @@ import { uniqueNames } from './select-devices.ts';
 import type { TestOptionValues } from './test-options.ts';
 
 export interface LabRunOptions {
-  /** `e1000e`, `nvme`, with QEMU's options: `e1000e,bind=host`. */
+  /** `e1000e`, `nvme`, with options as the lab takes them: `e1000e,bind=host`. Of `e1000e,functions=2` both are tested. */
   readonly models: readonly string[];
   /** Suites and files. */
   readonly words: readonly string[];
@@ -147,10 +147,14 @@ async function oneStart(
 
 /** What is decided inside: devices by address, everything else as it was given. */
 function innerArguments(lab: Lab, options: TestOptionValues, folder: string, isResumed: boolean): string[] {
-  const names = uniqueNames(lab.devices.map(({ model }) => model));
+  // What the kernel did not find is told by the run inside.
+  const functions = lab.devices.flatMap(({ model, functions, bdf }) =>
+    (functions.length > 0 ? functions : [bdf]).map((address) => ({ model, address })),
+  );
+  const names = uniqueNames(functions.map(({ model }) => model));
   const pass = ['filter', 'retries', 'timeout', 'silence', 'run-timeout'] as const;
   return [
-    ...lab.devices.flatMap(({ bdf }, i) => ['--device', `${bdf}=${names[i]}`]),
+    ...functions.flatMap(({ address }, i) => ['--device', `${address}=${names[i]}`]),
     ...pass.flatMap((name) => (options[name] === undefined ? [] : [`--${name}`, String(options[name])])),
     ...(options.verbose ? ['--verbose'] : []),
     ...(isResumed ? ['--resume', folder] : ['--output', folder]),

@@ -4,7 +4,7 @@ import { basename, dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { CausewayError } from '../../../vmm/base/errors.ts';
 import { collect } from '../registry.ts';
-import type { Suite } from '../run/runner.ts';
+import type { Suite } from '../run/plan.ts';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 /** `.ts` in the source tree, `.js` in `dist/`. */

@@ -3,18 +3,14 @@ import type { HostBdf, HostFiles } from '../../../native/types.ts';
 import { normaliseBdf } from '../../../passthrough/host/bdf.ts';
 import { isBridge, listDevices, readDevice } from '../../../passthrough/host/sysfs.ts';
 import { usageError } from '../../../vmm/cli/arguments.ts';
-
-export interface SelectedDevice {
-  readonly bdf: HostBdf;
-  readonly label: string;
-}
+import type { WantedDevice } from '../device/take-devices.ts';
 
 /** @throws CausewayError USAGE for what names no device, CONFIG_INVALID for what is no address */
 export function selectDevices(
   files: HostFiles,
   devices: readonly string[],
   matches: readonly string[],
-): SelectedDevice[] {
+): WantedDevice[] {
   const faults: string[] = [];
   const found = new Map<HostBdf, string>();
   for (const text of devices) {

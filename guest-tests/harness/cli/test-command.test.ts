@@ -58,6 +58,7 @@ test('identifies itself', { needs: hasCapability('MSI-X') }, async ({ device, bo
 });
 test('fails', () => assert.equal(1, 2));
 test('host only', { device: false }, () => {});
+test('together', { device: 'all' }, ({ devices }) => assert.equal(devices.length, 1));
 `;
 
 test('a TypeScript file that lies anywhere: KTAP, JSON, JUnit, HTML, run folder', async () => {
@@ -75,7 +76,7 @@ test('a TypeScript file that lies anywhere: KTAP, JSON, JUnit, HTML, run folder'
     '--junit',
     junit,
   );
-  expect(result.stderr).toContain('[1/3] PASS');
+  expect(result.stderr).toContain('[1/4] PASS');
   expect(result.code).toBe(1);
   expect(result.stdout).toContain('  ok 1 identifies itself');
   expect(result.stdout).toMatch(/not ok 2 fails # FAIL Expected values to be strictly equal/);
@@ -84,6 +85,7 @@ test('a TypeScript file that lies anywhere: KTAP, JSON, JUnit, HTML, run folder'
     'PASS frob/host only',
     'PASS frob/identifies itself @ 8086:10d3',
     'FAIL frob/fails @ 8086:10d3',
+    'PASS frob/together @ all',
   ]);
   expect(run.tests[2]!.reason, 'the place in the file').toMatch(/frob\.ts:\d+/);
   expect(run.devices[0]).toMatchObject({ label: 'nic', driver: 'e1000e', givenBack: true });
@@ -152,7 +154,7 @@ test('a device that cannot be had is infrastructure, and those taken before it a
 test('list and help touch nothing', async () => {
   const suite = file('frob.ts', SUITE);
   expect((await causewayTest(suite, '--list')).stdout).toBe(
-    'frob/identifies itself  (per device)\nfrob/fails  (per device)\nfrob/host only\n',
+    'frob/identifies itself  (per device)\nfrob/fails  (per device)\nfrob/host only\nfrob/together  (all devices)\n',
   );
   expect((await causewayTest('--help')).stdout).toContain('Exit codes: 0 green');
   expect(bench.kernel.calls('writeFile')).toEqual([]);
@@ -167,7 +169,7 @@ test('compare exits with 1 only when something is broken', async () => {
   const [all, some] = [await run('all'), await run('some', '--filter', 'itself')];
   expect(await causewayTest('compare', all, some)).toMatchObject({
     code: 0,
-    stdout: expect.stringContaining('gone: 2'),
+    stdout: expect.stringContaining('gone: 3'),
   });
   const worse = file('worse.json', readFileSync(some, 'utf8').replace('"verdict": "PASS"', '"verdict": "HANG"'));
   expect(await causewayTest('compare', some, worse)).toMatchObject({

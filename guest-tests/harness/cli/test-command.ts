@@ -8,18 +8,20 @@ import { type CausewayError, ERROR_CODES, isCausewayError } from '../../../vmm/b
 import { parseOptions, usageError } from '../../../vmm/cli/arguments.ts';
 import { versionText } from '../../../vmm/cli/help.ts';
 import { type SignalSource, StopRequest } from '../../../vmm/cli/stop-request.ts';
-import { DeviceUnderTest, type DeviceWorld } from '../device/device-under-test.ts';
+import type { DeviceWorld } from '../device/device-under-test.ts';
 import { openKernelLog } from '../device/kernel-log.ts';
 import { Lease } from '../device/lease.ts';
+import { takeDevices } from '../device/take-devices.ts';
 import type { GuestMaker } from '../guests.ts';
 import { type RunRecord, TEST_EXIT } from '../model.ts';
 import { compareRuns, describeComparison, readRun } from '../report/compare.ts';
 import { KtapReporter } from '../report/ktap.ts';
 import { ProgressReporter } from '../report/progress.ts';
 import { LIMITS, type Limits } from '../run/attempt.ts';
+import { planRun, type Suite } from '../run/plan.ts';
 import { RunFolder } from '../run/run-folder.ts';
 import { readJournal } from '../run/run-journal.ts';
-import { planRun, runSuites, type Suite } from '../run/runner.ts';
+import { runSuites } from '../run/runner.ts';
 import { loadSuites } from './load-suites.ts';
 import { writeResults } from './results.ts';
 import { selectDevices } from './select-devices.ts';
@@ -96,47 +98,39 @@ async function onHost(
 ): Promise<RunRecord> {
   const native = world.native ?? (await import('../../../native/index.ts')).loadNative();
   const guests = world.guests ?? (await import('../real-guests.ts')).realGuests();
-  using kernelLog = openKernelLog();
   const state = world.stateDirectory ?? '/run/causeway';
   const deviceWorld: DeviceWorld = {
     native,
     journal: new BindingJournal(join(state, 'bindings')),
-    kernelLog,
+    openKernelLog,
     lease: (bdf) => new Lease(bdf, folder.path, join(state, 'leases')),
   };
-  const devices: DeviceUnderTest[] = [];
   const past = options.resume === undefined ? undefined : readJournal(folder.journal);
   const ktap = (text: string): void => {
     folder.append('results.ktap', text);
     if (options.json !== '-') world.stdout.write(text);
   };
-  try {
-    for (const { bdf, label } of selectDevices(native, options.device ?? [], options.match ?? [])) {
-      const device = new DeviceUnderTest(deviceWorld, bdf, label);
-      devices.push(device);
-      if (device.leftBy !== undefined)
-        world.stderr.write(`causeway test: ${epitaph(bdf, device.leftBy, folder.path)}\n`);
-    }
-    folder.write('results.ktap', '');
-    return await runSuites({
-      suites,
-      devices,
-      guests,
-      folder,
-      limits: limitsOf(options),
-      retries: options.retries ?? 0,
-      ...(options['run-timeout'] === undefined ? {} : { runTimeoutMs: options['run-timeout'] * 1000 }),
-      signal: withReason(stop),
-      listeners: [
-        new KtapReporter(ktap),
-        new ProgressReporter((text) => world.stderr.write(text), options.verbose ?? false),
-      ],
-      ...(past ? { past } : {}),
-      version: versionText(),
-    });
-  } finally {
-    for (const device of devices) device.release();
-  }
+  const wanted = selectDevices(native, options.device ?? [], options.match ?? []);
+  const devices = takeDevices(deviceWorld, wanted, ({ bdf, leftBy }) => {
+    if (leftBy !== undefined) world.stderr.write(`causeway test: ${epitaph(bdf, leftBy, folder.path)}\n`);
+  });
+  folder.write('results.ktap', '');
+  return runSuites({
+    suites,
+    devices,
+    guests,
+    folder,
+    limits: limitsOf(options),
+    retries: options.retries ?? 0,
+    ...(options['run-timeout'] === undefined ? {} : { runTimeoutMs: options['run-timeout'] * 1000 }),
+    signal: withReason(stop),
+    listeners: [
+      new KtapReporter(ktap),
+      new ProgressReporter((text) => world.stderr.write(text), options.verbose ?? false),
+    ],
+    ...(past ? { past } : {}),
+    version: versionText(),
+  });
 }
 
 async function inLab(
@@ -190,10 +184,12 @@ function filtered(suites: readonly Suite[], pattern: string | undefined): Suite[
   return left;
 }
 
+/** By what a test says of its device. */
+const HOW_OFTEN: Readonly<Record<string, string>> = { true: '  (per device)', all: '  (all devices)', false: '' };
+
 function list(suites: readonly Suite[], world: TestWorld): number {
   for (const { tests } of planRun(suites, [])) {
-    for (const { id, spec } of tests)
-      world.stdout.write(`${id}${spec.options.device === false ? '' : '  (per device)'}\n`);
+    for (const { id, spec } of tests) world.stdout.write(`${id}${HOW_OFTEN[String(spec.options.device ?? true)]}\n`);
   }
   return TEST_EXIT.green;
 }

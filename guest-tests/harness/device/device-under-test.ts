@@ -23,7 +23,8 @@ import { configDifference, isAlive, readSnapshot, type Snapshot, volatileBytes }
 export interface DeviceWorld {
   readonly native: Native;
   readonly journal: BindingJournal;
-  readonly kernelLog: LogSource;
+  /** The host's kernel log from now on. Each device reads all of it. */
+  openKernelLog(): LogSource & Disposable;
   lease(bdf: HostBdf): Pick<Lease, 'release' | 'previous'>;
 }
 
@@ -38,11 +39,14 @@ export class DeviceUnderTest implements DeviceFixture {
   readonly leftBy: string | undefined;
   readonly #world: DeviceWorld;
   readonly #lease: Pick<Lease, 'release'>;
+  readonly #kernelLog: LogSource & Disposable;
   readonly #resets: ResetRecord[] = [];
   readonly #configBefore: Uint8Array;
-  #ignored: Set<number>;
+  #ignored: Set<number> = new Set();
   #baseline: Snapshot;
   #before: Snapshot;
+  /** Nobody has had it since its last reset, which went well. */
+  #isFresh = false;
   #lockedBefore = 0;
   #log: string[] = [];
   #quarantine: string | undefined;
@@ -50,7 +54,8 @@ export class DeviceUnderTest implements DeviceFixture {
   #configAfter: Uint8Array | undefined;
 
   /**
-   * Takes the device: lease, facts, binding (with a record on disk of how it was), checks, first reset.
+   * Takes the device: lease, facts, binding (with a record on disk of how it was). The others of its IOMMU group may still
+   * be with their host drivers.
    * @throws CausewayError, with everything undone
    */
   constructor(world: DeviceWorld, bdf: HostBdf, label: string) {
@@ -63,6 +68,7 @@ export class DeviceUnderTest implements DeviceFixture {
     const lease = world.lease(bdf);
     this.#lease = lease;
     this.leftBy = lease.previous?.folder;
+    this.#kernelLog = world.openKernelLog();
     try {
       this.#configBefore = readSnapshot(native, bdf).config;
       const facts = inspectDevice(native, bdf, { pageBytes: native.pageSizeBytes });
@@ -70,17 +76,26 @@ export class DeviceUnderTest implements DeviceFixture {
       const driver = journal.find(bdf)?.driver ?? facts.driver;
       this.facts = { ...facts, ...(driver === undefined ? {} : { driver }), label };
       bindDevices(native, [bdf], journal, { wholeGroups: false, force: false, dryRun: false });
-      const [fault] = checkDevices(native, [bdf], 0, { findHolders: true });
-      if (fault) throw fault;
       this.#baseline = readSnapshot(native, bdf);
       this.#before = this.#baseline;
-      this.#ignored = volatileBytes(this.#baseline.config);
-      this.#calibrate();
     } catch (error) {
-      this.#restore();
-      lease.release();
+      this.release();
       throw error;
     }
+  }
+
+  /**
+   * Before the first test, when all devices of the run have been taken: checks, first resets.
+   * @throws CausewayError when it cannot be used; it is still to be released
+   */
+  makeReady(): void {
+    const { native } = this.#world;
+    const [fault] = checkDevices(native, [this.bdf], 0, { findHolders: true });
+    if (fault) throw fault;
+    this.#baseline = readSnapshot(native, this.bdf);
+    this.#before = this.#baseline;
+    this.#ignored = volatileBytes(this.#baseline.config);
+    this.#calibrate();
   }
 
   /** Two resets show which bytes differ by themselves: of an idle device that was just reset, all others must not. */
@@ -92,6 +107,7 @@ export class DeviceUnderTest implements DeviceFixture {
     this.#baseline.config.forEach((byte, at) => {
       if (byte !== second[at]) this.#ignored.add(at);
     });
+    this.#isFresh = true;
   }
 
   // ---- around a test ----------------------------------------------------------------------------------------------
@@ -101,11 +117,14 @@ export class DeviceUnderTest implements DeviceFixture {
     return this.#quarantine;
   }
 
-  /** Resets, and checks that the device is as the run found it. What does not hold puts it into quarantine. */
+  /**
+   * Resets, unless that was the last that happened to it, and checks that the device is as the run found it. What does not
+   * hold puts it into quarantine.
+   */
   beforeTest(): readonly Invariant[] {
-    const { native, kernelLog } = this.#world;
+    const { native } = this.#world;
     this.#log = [];
-    kernelLog();
+    this.#kernelLog();
     let problems = this.#resetProblems();
     if (problems.length > 0) {
       this.#recover();
@@ -113,18 +132,21 @@ export class DeviceUnderTest implements DeviceFixture {
     }
     this.#before = { ...readSnapshot(native, this.bdf), config: this.#baseline.config, driver: this.#baseline.driver };
     this.#lockedBefore = lockedKib(native);
+    this.#isFresh = false;
     this.#quarantine =
       problems.length > 0 ? problems.map(({ name, detail }) => `${name}: ${detail}`).join('; ') : undefined;
     return problems;
   }
 
-  /** Resets, and tells what is not as the run found it. */
+  /** Tells what is not as the run found it, after a reset. */
   #resetProblems(): Invariant[] {
     const now = readSnapshot(this.#world.native, this.bdf);
     if (!isAlive(now))
       return [{ name: 'device answers', ok: false, detail: 'it reads all ones, or is gone', isFatal: true }];
-    const reset = this.#resetInvariant(this.#record('before test', () => ladderReset(this.#world.native, this.bdf)));
-    if (!reset.ok) return [reset];
+    if (!this.#isFresh) {
+      const reset = this.#resetInvariant(this.#record('before test', () => ladderReset(this.#world.native, this.bdf)));
+      if (!reset.ok) return [reset];
+    }
     const { config } = readSnapshot(this.#world.native, this.bdf);
     const changed = configDifference(this.#baseline.config, config, this.#ignored);
     if (changed.length === 0) return [];
@@ -134,6 +156,7 @@ export class DeviceUnderTest implements DeviceFixture {
   /** What is left to try with a device that is not well: to find it again if it is gone, and every reset that it has. */
   #recover(): void {
     const { native } = this.#world;
+    this.#isFresh = false;
     this.#attempt('rescan', () => {
       if (!readDevice(native, this.bdf)) native.writeFile('/sys/bus/pci/rescan', '1\n');
       this.reattach();
@@ -146,13 +169,19 @@ export class DeviceUnderTest implements DeviceFixture {
     }
   }
 
+  /** Takes it back from whatever the test did. @returns what went wrong */
+  takeBack(): readonly Invariant[] {
+    const failed = this.#attempt('device taken back', () => this.reattach());
+    if (failed.length > 0) this.#quarantine = failed[0]!.detail;
+    return failed;
+  }
+
   /**
-   * Takes it back from whatever the test did, resets it, and checks everything.
+   * Resets it, when all devices of the test have been taken back, and checks everything.
    * @returns all conditions, those that hold as well
    */
   afterTest(tolerates: readonly Tolerance[]): readonly Invariant[] {
     const { native } = this.#world;
-    const returned = this.#attempt('device taken back', () => this.reattach());
     const openFiles = openVfioFiles(native, readDevice(native, this.bdf)?.iommuGroup);
     // With the device still open a reset would be refused, and say nothing about the device.
     const reset =
@@ -170,9 +199,10 @@ export class DeviceUnderTest implements DeviceFixture {
         openFiles,
         tolerates,
       }),
-      ...returned,
       reset,
     ];
+    const last = this.#resets.at(-1);
+    this.#isFresh = openFiles.length === 0 && last?.ok === true && last.changed.length === 0;
     const fatal = found.filter(({ ok, isFatal }) => !ok && isFatal);
     if (fatal.length > 0) this.#quarantine = fatal.map(({ name, detail }) => `${name}: ${detail}`).join('; ');
     return found;
@@ -266,7 +296,7 @@ export class DeviceUnderTest implements DeviceFixture {
 
   /** Lines of the host's kernel log since the test began. */
   kernelLog(): readonly string[] {
-    this.#log.push(...this.#world.kernelLog());
+    this.#log.push(...this.#kernelLog());
     return this.#log;
   }
 
@@ -277,6 +307,7 @@ export class DeviceUnderTest implements DeviceFixture {
     if (this.#givenBack !== undefined) return this.#givenBack;
     this.#givenBack = this.#restore();
     this.#configAfter = readSnapshot(this.#world.native, this.bdf).config;
+    this.#kernelLog[Symbol.dispose]();
     this.#lease.release();
     return this.#givenBack;
   }

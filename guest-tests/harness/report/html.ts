@@ -54,27 +54,29 @@ ${aborted === undefined ? '' : `<p class="bad">Ended early: ${escapeHtml(aborted
 <div style="margin-top:16px">${verdictBar(totals)}</div><div class="chips">${chips.join('')}</div>`;
 }
 
-/** A row for each test, a column for each device. */
+/** A row for each test, a column for each device, and for what was done without any or with all. */
 function matrixTable({ tests, devices }: RunRecord): string {
-  const columns = [
+  const columns = new Set([
     ...(tests.some(({ device }) => device === undefined) ? [undefined] : []),
     ...devices.map(({ label }) => label),
-  ];
+    // All of them at once.
+    ...tests.map(({ device }) => device),
+  ]);
   const suites = new Map<string, Map<string, TestRecord[]>>();
   for (const test of tests) {
     const names = suites.get(test.suite) ?? new Map<string, TestRecord[]>();
     suites.set(test.suite, names.set(test.name, [...(names.get(test.name) ?? []), test]));
   }
-  const head = `<tr><th></th>${columns.map((column) => `<th>${escapeHtml(column ?? 'no device')}</th>`).join('')}</tr>`;
+  const head = `<tr><th></th>${[...columns].map((column) => `<th>${escapeHtml(column ?? 'no device')}</th>`).join('')}</tr>`;
   const rows = [...suites].map(([suite, names]) => {
     const lines = [...names].map(([name, all]) => {
-      const cells = columns.map((column) => {
+      const cells = [...columns].map((column) => {
         const test = all.find(({ device }) => device === column);
         return `<td style="text-align:center">${test ? badge(test, true) : ''}</td>`;
       });
       return `<tr><td>${escapeHtml(name)}</td>${cells.join('')}</tr>`;
     });
-    return `<tr><th class="suite" colspan="${columns.length + 1}">${escapeHtml(suite)}</th></tr>${lines.join('')}`;
+    return `<tr><th class="suite" colspan="${columns.size + 1}">${escapeHtml(suite)}</th></tr>${lines.join('')}`;
   });
   return `<div class="card"><table class="matrix">${head}${rows.join('')}</table></div>`;
 }

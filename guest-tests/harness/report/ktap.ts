@@ -1,6 +1,7 @@
 /** KTAP version 1 (kernel: Documentation/dev-tools/ktap.rst), written while the run goes on: suites, tests, steps. */
 import { GREEN, type SubtestRecord, type TestRecord, type Verdict } from '../model.ts';
-import type { PlannedGroup, RunListener } from '../run/runner.ts';
+import type { PlannedGroup } from '../run/plan.ts';
+import type { RunListener } from '../run/runner.ts';
 
 export class KtapReporter implements RunListener {
   readonly #write: (text: string) => void;

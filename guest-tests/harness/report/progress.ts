@@ -1,6 +1,7 @@
 /** What a person at the terminal sees: a line when a test ends, and one now and then while a long one runs. */
 import { GREEN, type RunRecord, type TestRecord, VERDICTS } from '../model.ts';
-import type { PlannedGroup, PlannedTest, RunListener } from '../run/runner.ts';
+import type { PlannedGroup, PlannedTest } from '../run/plan.ts';
+import type { RunListener } from '../run/runner.ts';
 
 const STILL_RUNNING_MS = 30_000;
 
@@ -22,7 +23,7 @@ export class ProgressReporter implements RunListener {
   }
 
   testBegins({ suite, spec, device }: PlannedTest, attempt: number): void {
-    const name = `${suite}/${spec.name}${device ? ` on ${device.label}` : ''}`;
+    const name = `${suite}/${spec.name}${device ? ` on ${device}` : ''}`;
     if (attempt > 1) this.#line(`${name}: try ${attempt}`);
     const began = Date.now();
     clearInterval(this.#ticker);

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { type AttemptRecord, type RunRecord, SCHEMA, type TestRecord, totalsOf, VERDICTS } from '../model.ts';
 import { summarise } from '../run/metrics.ts';
-import type { PlannedGroup } from '../run/runner.ts';
+import type { PlannedGroup } from '../run/plan.ts';
 import { compareRuns, describeComparison, readRun } from './compare.ts';
 import { htmlReport } from './html.ts';
 import { junitXml } from './junit.ts';
@@ -71,6 +71,7 @@ const ALL = run([
   ...VERDICTS.map((verdict) =>
     record(`is ${verdict}`, verdict, verdict === 'PASS' ? {} : { reason: `because of ${EVIL}` }),
   ),
+  record('together', 'PASS', { id: 'suite/together @ all', device: 'all devices' }),
   record('measures', 'PASS', { attempts: [attempt({ metrics: [LATENCY, RATE] })] }),
   record('steps', 'FAIL', {
     reason: 'two: odd\n    at file.ts:3',
@@ -92,7 +93,7 @@ test('KTAP: nested, one line a result, no stray directive', () => {
 1..1
   KTAP version 1
   # Subtest: suite on e1000e
-  1..12
+  1..13
   ok 1 is PASS
   not ok 2 is FAIL # FAIL because of <script>alert("x")</script> & \\#1
   ok 3 is SKIP # SKIP because of <script>alert("x")</script> & \\#1
@@ -103,21 +104,22 @@ test('KTAP: nested, one line a result, no stray directive', () => {
   not ok 8 is HANG # HANG because of <script>alert("x")</script> & \\#1
   ok 9 is FLAKY # FLAKY because of <script>alert("x")</script> & \\#1
   not ok 10 is INFRA # INFRA because of <script>alert("x")</script> & \\#1
+  ok 11 together
   # latency: p50 5 p99 900 max 900 us (6)
   # throughput: p50 812.5 p99 812.5 max 812.5 MB/s (1)
-  ok 11 measures
+  ok 12 measures
     KTAP version 1
     # Subtest: steps
     1..1
     not ok 1 two # FAIL odd
-  not ok 12 steps # FAIL two: odd | at file.ts:3
+  not ok 13 steps # FAIL two: odd | at file.ts:3
 not ok 1 suite on e1000e
 `);
 });
 
 test('JUnit: failures, errors and skipped are told apart', () => {
   const xml = junitXml(ALL);
-  expect(xml).toContain('tests="12" failures="6" errors="1" skipped="2"');
+  expect(xml).toContain('tests="13" failures="6" errors="1" skipped="2"');
   expect(xml).toContain(
     '<error type="INFRA" message="because of &lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; #1"/>',
   );
@@ -127,7 +129,7 @@ test('JUnit: failures, errors and skipped are told apart', () => {
 test('HTML: everything is in it, nothing is loaded, nothing is markup that was text', () => {
   const html = htmlReport(ALL);
   for (const verdict of VERDICTS) expect(html).toContain(`is ${verdict}`);
-  expect(html).toContain('8 of 12 tests went wrong'.replace('8', '7'));
+  expect(html).toContain('7 of 13 tests went wrong');
   for (const part of [
     'Reset report card',
     'Histogram of latency',
@@ -137,6 +139,7 @@ test('HTML: everything is in it, nothing is loaded, nothing is markup that was t
   ]) {
     expect(html).toContain(part);
   }
+  expect(html, 'a column of its own').toContain('<th>all devices</th>');
   expect(html).not.toContain('<script');
   expect(html).not.toMatch(/(src|href)="(?!#)[a-z]*:?\/\//i);
   expect(html).not.toMatch(/url\(|@import|NaN|undefined|Infinity/);

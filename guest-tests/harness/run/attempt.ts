@@ -24,7 +24,7 @@ export interface Limits {
 
 export const LIMITS: Limits = { testMs: 120_000, silenceMs: undefined, escalationMs: 10_000, endMs: 30_000 };
 
-export interface AttemptOptions extends Pick<ScopeOptions, 'device' | 'guests' | 'onLog'> {
+export interface AttemptOptions extends Pick<ScopeOptions, 'devices' | 'guests' | 'onLog'> {
   readonly spec: TestSpec;
   readonly limits: Limits;
   readonly folder: AttemptFolder;

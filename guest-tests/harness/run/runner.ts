@@ -13,31 +13,20 @@ import {
   totalsOf,
   type Verdict,
 } from '../model.ts';
-import type { Need, TestSpec } from '../registry.ts';
 import { type Limits, runAttempt } from './attempt.ts';
 import { describe } from './failures.ts';
 import { type Judgement, judge, overTries, REPEATABLE } from './judge.ts';
+import {
+  deviceKeys,
+  expectedFailure,
+  type PlannedGroup,
+  type PlannedTest,
+  planRun,
+  type Suite,
+  unmetNeed,
+} from './plan.ts';
 import type { RunFolder } from './run-folder.ts';
 import { type Past, RunJournal } from './run-journal.ts';
-
-export interface Suite {
-  readonly name: string;
-  readonly tests: readonly TestSpec[];
-}
-
-/** One test on one device, or without. */
-export interface PlannedTest {
-  readonly id: string;
-  readonly suite: string;
-  readonly spec: TestSpec;
-  readonly device: DeviceUnderTest | undefined;
-}
-
-/** The tests of one suite on one device: a nested KTAP document. */
-export interface PlannedGroup {
-  readonly title: string;
-  readonly tests: readonly PlannedTest[];
-}
 
 /** What is told while it runs. */
 export interface RunListener {
@@ -67,45 +56,6 @@ export interface RunOptions {
   readonly past?: Past;
   /** Version of Causeway, for the record. */
   readonly version: string;
-}
-
-const NO_DEVICE = 'no device was given (--device, --match, --lab)';
-
-/** Keys of devices: `8086:10d3`, `8086:10d3#2`. */
-export function deviceKeys(devices: readonly DeviceUnderTest[]): Map<DeviceUnderTest, string> {
-  const counts = new Map<string, number>();
-  const hex = (id: number): string => id.toString(16).padStart(4, '0');
-  return new Map(
-    devices.map((device) => {
-      const ids = `${hex(device.facts.vendor)}:${hex(device.facts.device)}`;
-      const count = (counts.get(ids) ?? 0) + 1;
-      counts.set(ids, count);
-      return [device, count === 1 ? ids : `${ids}#${count}`];
-    }),
-  );
-}
-
-/** Device by device, so that one that fails does not hold up the others' results; tests without a device first. */
-export function planRun(suites: readonly Suite[], devices: readonly DeviceUnderTest[]): PlannedGroup[] {
-  const keys = deviceKeys(devices);
-  const group = (suite: Suite, device: DeviceUnderTest | undefined): PlannedGroup[] => {
-    // Without any device, tests that need one are told as skipped.
-    const wanted = suite.tests.filter(({ options }) =>
-      device ? options.device !== false : options.device === false || devices.length === 0,
-    );
-    if (wanted.length === 0) return [];
-    const key = device ? ` @ ${keys.get(device)}` : '';
-    return [
-      {
-        title: device ? `${suite.name} on ${device.label}` : suite.name,
-        tests: wanted.map((spec) => ({ id: `${suite.name}/${spec.name}${key}`, suite: suite.name, spec, device })),
-      },
-    ];
-  };
-  return [
-    ...suites.flatMap((suite) => group(suite, undefined)),
-    ...devices.flatMap((device) => suites.flatMap((suite) => group(suite, device))),
-  ];
 }
 
 /** Runs everything and gives the devices back. Rejects only for a defect of the harness. */
@@ -231,22 +181,22 @@ class Run {
 
   async #attempt(test: PlannedTest, number: number): Promise<AttemptRecord> {
     const { guests, folder, limits } = this.#options;
-    const { device, spec } = test;
+    const { devices, spec } = test;
     const began = performance.now();
-    const unfit = device ? this.#prepare(device) : undefined;
+    const unfit = this.#prepare(test);
     if (unfit) return { ...unfit, durationMs: performance.now() - began };
     const attempt = await runAttempt({
       spec,
       guests,
       limits,
-      ...(device ? { device } : {}),
+      devices,
       folder: folder.attempt(test.id, number),
       signal: this.#stop.signal,
       onLog: (line) => this.#tell('log', test, line),
     });
     const { ending, ...rest } = attempt;
-    const invariants = device ? this.#check(device, spec) : [];
-    if (device?.quarantine !== undefined) this.#told.add(device);
+    const invariants = this.#check(test);
+    for (const device of devices) if (device.quarantine !== undefined) this.#told.add(device);
     const { verdict, reason } = judge(ending, invariants, expectedFailure(test));
     return {
       verdict,
@@ -257,34 +207,34 @@ class Run {
     };
   }
 
-  /** @returns what to say in place of the test when the device cannot be used */
-  #prepare(device: DeviceUnderTest): Omit<AttemptRecord, 'durationMs'> | undefined {
+  /** @returns what to say in place of the test when a device cannot be used */
+  #prepare(test: PlannedTest): Omit<AttemptRecord, 'durationMs'> | undefined {
     const nothing = { subtests: [], metrics: [], log: [], artifacts: [] };
-    let invariants: readonly Invariant[];
-    try {
-      invariants = device.beforeTest();
-    } catch (error) {
-      invariants = [{ name: 'device made ready', ok: false, detail: describe(error), isFatal: true }];
-    }
-    if (invariants.length === 0) {
+    const unfit = test.devices.flatMap((device) => {
+      const invariants = invariantsOf(test, device, 'made ready', () => device.beforeTest());
+      if (invariants.length > 0) return [{ device, invariants }];
       this.#told.delete(device);
-      return undefined;
-    }
+      return [];
+    });
+    if (unfit.length === 0) return undefined;
+    const invariants = unfit.flatMap((each) => each.invariants);
     const what = invariants.map(({ name, detail }) => `${name}: ${detail}`).join('; ');
-    if (this.#told.has(device)) {
-      const reason = `not run: ${device.label} is in quarantine since an earlier test (${what})`;
+    if (unfit.every(({ device }) => this.#told.has(device))) {
+      const labels = unfit.map(({ device }) => device.label).join(', ');
+      const reason = `not run: ${labels} is in quarantine since an earlier test (${what})`;
       return { ...nothing, verdict: 'SKIP', reason, invariants };
     }
-    this.#told.add(device);
+    for (const { device } of unfit) this.#told.add(device);
     return { ...nothing, verdict: 'INFRA', reason: `not run: ${what}`, invariants };
   }
 
-  #check(device: DeviceUnderTest, { options }: TestSpec): readonly Invariant[] {
-    try {
-      return device.afterTest(options.tolerates ?? []);
-    } catch (error) {
-      return [{ name: 'device checked', ok: false, detail: describe(error), isFatal: true }];
-    }
+  /** One that a test left with its host driver keeps its IOMMU group from being opened: all are taken back before any is reset. */
+  #check(test: PlannedTest): readonly Invariant[] {
+    const { devices, spec } = test;
+    const { tolerates = [] } = spec.options;
+    const taken = devices.flatMap((device) => invariantsOf(test, device, 'taken back', () => device.takeBack()));
+    const found = devices.flatMap((device) => invariantsOf(test, device, 'checked', () => device.afterTest(tolerates)));
+    return [...found, ...taken];
   }
 
   #unrun(test: PlannedTest, verdict: Verdict, reason: string): TestRecord {
@@ -301,7 +251,7 @@ class Run {
       id: test.id,
       suite: test.suite,
       name: test.spec.name,
-      ...(test.device ? { device: test.device.label } : {}),
+      ...(test.device === undefined ? {} : { device: test.device }),
       verdict,
       ...(reason === undefined ? {} : { reason }),
       durationMs: attempts.reduce((sum, { durationMs }) => sum + durationMs, 0),
@@ -321,20 +271,18 @@ class Run {
   }
 }
 
-/** Reason for a SKIP before anything is started. */
-function unmetNeed({ spec, device }: PlannedTest): string | undefined {
-  if (spec.options.device === false) return undefined;
-  if (!device) return NO_DEVICE;
-  const { needs = [] } = spec.options;
-  const all: readonly Need[] = typeof needs === 'function' ? [needs] : needs;
-  for (const need of all) {
-    const reason = need(device.facts);
-    if (reason !== undefined) return reason;
+/** What `look` finds, under the device's name where there are others; what it throws is fatal. */
+function invariantsOf(
+  { spec }: PlannedTest,
+  { label }: DeviceUnderTest,
+  what: string,
+  look: () => readonly Invariant[],
+): readonly Invariant[] {
+  let found: readonly Invariant[];
+  try {
+    found = look();
+  } catch (error) {
+    found = [{ name: `device ${what}`, ok: false, detail: describe(error), isFatal: true }];
   }
-  return undefined;
-}
-
-function expectedFailure({ spec, device }: PlannedTest): string | undefined {
-  const { expectFailure } = spec.options;
-  return typeof expectFailure === 'function' ? expectFailure(device?.facts) : expectFailure;
+  return spec.options.device === 'all' ? found.map((each) => ({ ...each, name: `${label}: ${each.name}` })) : found;
 }

@@ -10,11 +10,13 @@ import { type ForeignReport, parseForeign } from '../foreign/parse.ts';
 import { readTestKernel } from '../foreign/test-kernel.ts';
 import type { GuestMaker, LinuxGuest, PayloadOptions, PayloadOutcome, Trouble } from '../guests.ts';
 import type { MetricRecord, SubtestRecord } from '../model.ts';
+import type { TestSpec } from '../registry.ts';
 import { describe, Skipped } from './failures.ts';
 import { summarise } from './metrics.ts';
 
 export interface ScopeOptions {
-  readonly device?: DeviceFixture & { kernelLog(): readonly string[] };
+  readonly spec: Pick<TestSpec, 'options'>;
+  readonly devices: readonly (DeviceFixture & { kernelLog(): readonly string[] })[];
   readonly guests: GuestMaker;
   /** Receives guests' consoles; `guest` counts from 1. */
   onConsole(guest: number, bytes: Uint8Array): void;
@@ -83,12 +85,15 @@ export class Scope {
   }
 
   get fixtures(): Fixtures {
-    const { device } = this.#options;
+    const { devices } = this.#options;
+    const { device: wanted = true } = this.#options.spec.options;
     return {
       get device(): DeviceFixture {
-        if (device) return device;
-        throw new CausewayError('STATE', 'this test was declared with { device: false }');
+        if (devices[0] && wanted !== 'all') return devices[0];
+        const how = JSON.stringify(wanted).replaceAll('"', "'");
+        throw new CausewayError('STATE', `this test was declared with { device: ${how} }: it has \`devices\``);
       },
+      devices,
       boot: (options) => this.#boot(options ?? {}),
       payload: (name, options) => this.#payload({ ...options, payload: name }),
       testKernel: (file, options) => this.#testKernel({ ...options, payload: file }),
@@ -121,7 +126,7 @@ export class Scope {
             else resolve({ code: Number(error?.code ?? 0), stdout, stderr });
           });
         }),
-      kernelLog: () => this.#options.device?.kernelLog() ?? [],
+      kernelLog: () => this.#options.devices[0]?.kernelLog() ?? [],
     };
   }
 
@@ -137,7 +142,6 @@ export class Scope {
       this.#options.onConsole(number, bytes);
       options.onConsole?.(bytes);
     };
-    const { device } = this.#options;
     // Owned before it runs: one that never gets ready must be asked and ended as well.
     const onCreated = (guest: LinuxGuest): void => {
       owned = { number, guest, consoleBytes: printed, trouble: undefined, isReady: false };
@@ -151,7 +155,7 @@ export class Scope {
       if (this.#abort.signal.aborted) void guest.kill().catch(() => {});
     };
     const booting = this.#options.guests
-      .bootLinux({ ...(device ? { devices: [device.bdf] } : {}), ...options, onConsole, onCreated })
+      .bootLinux({ devices: this.#bdfs, ...options, onConsole, onCreated })
       .then((guest) => {
         if (owned) owned.isReady = true;
         return guest;
@@ -194,15 +198,16 @@ export class Scope {
     this.#check();
     const number = ++this.#guestCount;
     const encoder = new TextEncoder();
-    const { device } = this.#options;
     const onConsole = (text: string): void => {
       this.#options.onActivity();
       this.#options.onConsole(number, encoder.encode(text));
       options.onConsole?.(text);
     };
-    return this.#track(
-      this.#options.guests.runPayload({ ...(device ? { devices: [device.bdf] } : {}), ...options, onConsole }),
-    );
+    return this.#track(this.#options.guests.runPayload({ devices: this.#bdfs, ...options, onConsole }));
+  }
+
+  get #bdfs(): readonly string[] {
+    return this.#options.devices.map(({ bdf }) => bdf);
   }
 
   async #step<T>(name: string, body: () => T | Promise<T>): Promise<T | undefined> {
