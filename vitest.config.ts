@@ -7,7 +7,7 @@ const exclude = [...configDefaults.exclude, '**/dist/**', '.cache/**'];
  * Tests of the lab that `npm run test:more` runs. iommufd needs a kernel that is built for it (`npm run lab:kernel`), sriov a
  * newer QEMU; endurance and settings take long.
  */
-const MORE = ['iommufd', 'sriov', 'harness', 'endurance', 'settings'].map((name) => `guest-tests/${name}.test.ts`);
+const MORE = ['iommufd', 'sriov', 'endurance', 'settings'].map((name) => `guest-tests/${name}.test.ts`);
 const ON_REQUEST = process.env.CAUSEWAY_MORE_TESTS ? [] : MORE;
 
 export default defineConfig({

@@ -18,7 +18,7 @@ beforeAll(async () => {
   const kernel = await guestKernel('6.1');
   for (const fault of ['oops', 'hang'] as const)
     writeFileSync(join(folder, `${fault}.ko`), await brokenModule(kernel, fault));
-  const args = [insideProgram('harness-cases'), '--lab', 'e1000e', '--lab', 'bind=host'];
+  const args = [insideProgram('harness-cases'), '--lab', 'e1000e', '--lab', 'bind=host', '--lab-cpus', '1'];
   ({ run, ktap, code } = await causewayTest(args, { folder, env: { CAUSEWAY_BROKEN_MODULES: folder } }));
 });
 

@@ -1,4 +1,5 @@
 /** The devices of the matrix: what each is in the lab, its Linux driver, and the work that driver is to do. */
+import type { DeviceFacts } from '../harness/index.ts';
 
 /** The kind of work; the guest's script has a function of this name. */
 export type Work = 'nic' | 'disk' | 'screen' | 'memory' | 'edu' | 'window';
@@ -10,12 +11,12 @@ export interface DeviceCase {
   readonly about: string;
   /** QEMU's device, as the lab takes it; none for the next function of the device before. */
   readonly device?: string;
-  /** A command that succeeds on the host, in the device's folder of sysfs, when the device is what the case is about. */
-  readonly isReally?: string;
+  /** Whether a device of the host is what the case is about. */
+  readonly isReally?: (device: DeviceFacts) => boolean;
   /** Kernel module and PCI driver; none for devices that Linux has no driver for: then the script is the driver. */
   readonly driver?: { readonly module: string; readonly name: string; readonly parameters?: string };
   readonly work: Work;
-  /** Moves its data through ports, a word an exit: it is given 64 KiB to transfer, not 4 MiB. */
+  /** Moves its data through ports, a word an exit: it is given less to transfer. */
   readonly slow?: true;
   /** How its interrupts appear in the guest's /proc/interrupts. */
   readonly interrupts?: 'PCI-MSI' | 'IO-APIC';
@@ -24,7 +25,6 @@ export interface DeviceCase {
 /** Devices that one guest has all at once. */
 export interface Batch {
   readonly name: string;
-  readonly qemu?: string;
   readonly cases: readonly DeviceCase[];
 }
 
@@ -34,8 +34,11 @@ const ofTwo = {
   driver: e1000e(''),
   work: 'nic',
   interrupts: 'PCI-MSI',
-  isReally: '[ $(ls iommu_group/devices | wc -l) = 2 ]',
+  isReally: ({ group }: DeviceFacts) => group?.members.length === 2,
 } as const;
+
+/** A test of the harness is told by it which batch its devices are. */
+export const BATCH_VARIABLE = 'CAUSEWAY_MATRIX_BATCH';
 
 export const BATCHES: readonly Batch[] = [
   {
@@ -173,18 +176,26 @@ export const BATCHES: readonly Batch[] = [
         driver: { module: 'e1000', name: 'e1000' },
         work: 'nic',
         interrupts: 'IO-APIC',
-        isReally: 'grep -q 0x0604 iommu_group/devices/*/class',
+        isReally: ({ group }) => group?.members.some(({ isBridge }) => isBridge) === true,
       },
       {
         name: 'edu-without-reset',
         about: 'root bus: the kernel has no reset for it',
         device: 'edu,place=root',
         work: 'edu',
-        isReally: '[ ! -e reset_method ]',
+        isReally: ({ resetMethods }) => resetMethods.length === 0,
       },
     ],
   },
 ];
+
+/** The batch that {@link BATCH_VARIABLE} names. @throws Error when it names none */
+export function chosenBatch(): Batch {
+  const wanted = process.env[BATCH_VARIABLE];
+  const batch = BATCHES.find(({ name }) => name === wanted);
+  if (batch) return batch;
+  throw new Error(`${BATCH_VARIABLE} must be one of: ${BATCHES.map(({ name }) => `"${name}"`).join(', ')}`);
+}
 
 /** Slot and function of each case's device on the guest's root bus, under every monitor: devices from slot 1 on, in order. */
 export function guestAddresses(cases: readonly DeviceCase[]): readonly string[] {

@@ -10,6 +10,7 @@ export { bootLinux, type LinuxOptions, prepareLinux } from './boot-linux.ts';
 export { brokenModule, type ModuleFault } from './broken-module.ts';
 export type { Trouble } from './crash-watch.ts';
 export { debianProgram } from './debian-program.ts';
+export { type GuestImage, guestImage } from './image.ts';
 export type { LinuxGuest } from './linux-guest.ts';
 export { type PayloadOptions, type PayloadResult, runPayload } from './payload.ts';
 export { prepareGuests } from './prepare.ts';

@@ -7,7 +7,12 @@ const DIST = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'dist');
 /** The command line's entry. */
 export const CLI: string = join(DIST, '../build/cli/main.js');
 
-/** A program of `guest-tests/inside`, compiled. */
+/** A file of `guest-tests`, compiled: its path there without extension. */
+export function compiled(path: string): string {
+  return join(DIST, 'guest-tests', `${path}.js`);
+}
+
+/** A program of `guest-tests/inside`. */
 export function insideProgram(name: string): string {
-  return join(DIST, 'guest-tests/inside', `${name}.js`);
+  return compiled(`inside/${name}`);
 }

@@ -9,7 +9,8 @@ import type { Suite } from '../run/plan.ts';
 const HERE = dirname(fileURLToPath(import.meta.url));
 /** `.ts` in the source tree, `.js` in `dist/`. */
 const OWN_EXTENSION = extname(import.meta.url);
-const SUITES = join(HERE, '../../suites');
+const OWN_TESTS = join(HERE, '../..');
+const SUITES = join(OWN_TESTS, 'suites');
 const ENTRY = join(HERE, `../index${OWN_EXTENSION}`);
 const EXTENSIONS = ['.ts', '.mts', '.js', '.mjs'];
 
@@ -56,9 +57,9 @@ function userFile(word: string, known: readonly string[]): string {
   return file;
 }
 
-/** TypeScript goes through jiti, which also finds `causeway/test` for a file that lies anywhere. */
+/** TypeScript goes through jiti, which also finds `causeway/test` for a file that lies anywhere. Our own is compiled. */
 async function importFile(file: string): Promise<unknown> {
-  if (file.startsWith(SUITES) && OWN_EXTENSION === '.js') return import(pathToFileURL(file).href);
+  if (file.startsWith(OWN_TESTS) && OWN_EXTENSION === '.js') return import(pathToFileURL(file).href);
   const { createJiti } = await import('jiti');
   return createJiti(import.meta.url, { fsCache: false, moduleCache: false, alias: { 'causeway/test': ENTRY } }).import(
     file,
