@@ -3,9 +3,12 @@ import { test } from '../harness/index.ts';
 import { protectedChanges } from './support/protected-changes.ts';
 import { shownCapabilities, steadyRegister } from './support/registers.ts';
 
-test('config space and BARs are those of the hardware', async ({ device, payload }) => {
-  const args = { caps: shownCapabilities(device), probe: steadyRegister(device.facts) };
-  await payload('pci', { describe: true, args, timeoutMs: 60_000 });
+test('config space is that of the hardware', async ({ device, payload }) => {
+  await payload('pci', { describe: true, args: { caps: shownCapabilities(device) }, timeoutMs: 60_000 });
+});
+
+test('BARs are those of the hardware, and follow decode, address and power', async ({ device, payload }) => {
+  await payload('pci-bars', { describe: true, args: { probe: steadyRegister(device.facts) }, timeoutMs: 60_000 });
 });
 
 test('random accesses of two processors change nothing', async ({ device, payload, step }) => {
