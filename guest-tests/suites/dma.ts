@@ -35,7 +35,7 @@ test('NVMe: above 4 GiB', { needs: isClass('nvme') }, async ({ payload, host, sk
   const { stdout } = await host.exec(['grep', 'MemAvailable', '/proc/meminfo']);
   const free = Number(/\d+/.exec(stdout)?.[0] ?? 0);
   if (free < HIGH_MEMORY_KIB) {
-    skip(`needs ${HIGH_MEMORY} of guest memory, pinned; the host has ${Math.floor(free / 1024)} MiB`);
+    skip(`needs ${HIGH_MEMORY} of guest memory, pinned; the host has ${Math.floor(free / 1024)} MiB (--lab-memory 6G)`);
   }
   await payload('nvme-dma', { memory: HIGH_MEMORY, timeoutMs: 90_000 });
 });

@@ -8,7 +8,10 @@ import { dirname, join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type Lab, LabError, openLab } from '../../../lab/index.ts';
+import { MIB } from '../../../vmm/base/bits.ts';
 import { CausewayError } from '../../../vmm/base/errors.ts';
+import { parseSize } from '../../../vmm/base/units.ts';
+import { usageError } from '../../../vmm/cli/arguments.ts';
 import { LAB_PEER_ADDRESS, PEER_VARIABLE, prepareGuests, TcpPeer } from '../../guest/index.ts';
 import { type RunRecord, TEST_EXIT } from '../model.ts';
 import { readRun } from '../report/compare.ts';
@@ -35,6 +38,8 @@ const CLI = join(HERE, import.meta.url.endsWith('.ts') ? '../../..' : '../../../
 const MOST_STARTS = 4;
 /** The inner harness says something every 30 s. */
 const SILENCE_MS = 300_000;
+/** Less and Debian's kernel does not come up with a guest beside it. */
+const LEAST_MEMORY_MIB = 1024;
 /** What the run in the lab has for an end in order. */
 const END_MS = 90_000;
 
@@ -51,6 +56,7 @@ export function joinModels(parts: readonly string[]): string[] {
 /** @returns what the run in the lab recorded. @throws LabError when no lab can be had */
 export async function runInLab(options: LabRunOptions): Promise<RunRecord> {
   const { folder, stderr } = options;
+  memoryOf(options.options['lab-memory']);
   const result = join(folder.path, 'run.json');
   rmSync(result, { force: true });
   // What the lab's slow processor would take minutes for; and it cannot add to this machine's cache.
@@ -78,7 +84,8 @@ export async function runInLab(options: LabRunOptions): Promise<RunRecord> {
 }
 
 async function openRunLab({ models, options, folder, signal, stderr }: LabRunOptions): Promise<Lab> {
-  const { 'lab-kernel': kernel, 'lab-cpus': cpus } = options;
+  const { 'lab-kernel': kernel, 'lab-cpus': cpus, 'lab-memory': memory } = options;
+  const memoryMib = memoryOf(memory);
   // Until it is open: an open lab is closed only after the run in it has ended.
   const opening = new AbortController();
   const onAbort = (): void => opening.abort();
@@ -89,12 +96,21 @@ async function openRunLab({ models, options, folder, signal, stderr }: LabRunOpt
       shareDir: folder.path,
       ...(kernel === undefined ? {} : { kernel }),
       ...(cpus === undefined ? {} : { cpus }),
+      ...(memoryMib === undefined ? {} : { memoryMib }),
       signal: opening.signal,
       log: (line) => stderr.write(`lab: ${line}\n`),
     });
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** @throws CausewayError USAGE */
+function memoryOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const bytes = parseSize(text);
+  if (bytes !== undefined && bytes >= LEAST_MEMORY_MIB * MIB) return Math.floor(bytes / MIB);
+  throw usageError('test', [`--lab-memory ${text}: a size such as 6G, at least ${LEAST_MEMORY_MIB}M`]);
 }
 
 /** Runs the command in the lab. @returns how it ended, and whether that lab can be used further */

@@ -134,6 +134,8 @@ test('what is wrong with the command line or a file is told all at once, with ex
     ['--filter', '('],
     ['--resume', bench.folder],
     ['--lab', 'e1000e', '--device', BDF],
+    ['--lab', 'e1000e', '--lab-memory', 'much'],
+    ['--lab', 'e1000e', '--lab-memory', '64M'],
   ]) {
     expect((await causewayTest(suite, ...args)).code, args.join(' ')).toBe(2);
   }
