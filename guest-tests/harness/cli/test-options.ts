@@ -7,7 +7,7 @@ export const TEST_OPTIONS = {
   lab: { type: 'list', value: 'MODEL', help: 'test this device in an emulated host, all of them in one; repeatable' },
   'lab-kernel': { type: 'text', value: 'KERNEL', help: "the emulated host's kernel: 6.1, 6.12, a path (6.1)" },
   'lab-cpus': { type: 'whole', value: 'N', help: "the emulated host's processors (2)" },
-  'lab-memory': { type: 'text', value: 'SIZE', help: "the emulated host's memory, such as 6G (4G, or what devices need)" },
+  'lab-memory': { type: 'text', value: 'SIZE', help: "the emulated host's memory (4G, or what devices need)" },
   filter: { type: 'text', value: 'REGEX', help: 'only tests whose suite/name matches' },
   list: { type: 'flag', help: 'tell what would be run, and run nothing' },
   output: { type: 'text', value: 'DIR', help: 'the run folder (causeway-results/TIME)' },
