@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { VmConfig } from '../index.ts';
 import type { Lab, LabOptions } from '../lab/index.ts';
 import type { Outcome, Payload } from './inside/payloads.ts';
+import type { X2apicResult } from './inside/x2apic.ts';
 import {
   HALT,
   INVALID_OPCODE,
@@ -161,4 +162,12 @@ test('what is typed reaches the guest', () => {
 test.each(['halts for ever', 'never leaves the guest'] as const)('a guest that %s is stopped at once', (name) => {
   expect(outcomes[name].exit).toEqual({ reason: 'stopped' });
   expect(outcomes[name].stopMs).toBeLessThan(HANG_MS);
+});
+
+// Enforces E59.
+test('a message for a processor beyond 255 arrives in KVM’s x2APIC format, and is not sent without it', async () => {
+  const { hasFormat, withFormat, withoutFormat } = await runInside<X2apicResult>(lab, 'x2apic', {});
+  expect(hasFormat).toBe(true);
+  expect(withFormat).toEqual({ isDeliverable: true, delivered: 1 });
+  expect(withoutFormat).toEqual({ isDeliverable: false, delivered: 0 });
 });

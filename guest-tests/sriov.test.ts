@@ -111,6 +111,7 @@ test("a PF under a guest's own driver", async () => {
   await expectNicSuite(lab.devices[0]!.bdf);
 });
 
+// Enforces P8.
 test("a VF under a guest's own driver, while the host has the PF", async () => {
   const pf = lab.devices[1]!.bdf;
   const { vfs: made } = await vfs(pf, '--create', '1');

@@ -35,6 +35,9 @@ export const KVM_EXIT = {
 export const KVM_EXIT_IO_IN = 0;
 export const KVM_EXIT_IO_OUT = 1;
 
+/** Arguments of KVM_CAP_X2APIC_API. */
+export const KVM_X2APIC_API = { USE_32BIT_IDS: 1, DISABLE_BROADCAST_QUIRK: 2 } as const;
+
 export const KVM_CAP = {
   IRQCHIP: 0,
   USER_MEMORY: 3,

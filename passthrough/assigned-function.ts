@@ -342,7 +342,9 @@ export class AssignedFunction implements PciFunction {
     if (this.#registers.powerState !== 0) return;
     const { msi, msix } = this.#registers;
     const intx = this.#registers.space.get(HEADER.INTERRUPT_PIN, 1) !== 0;
-    this.#state?.interrupts.apply(desiredInterrupts({ intx, msi, msix }));
+    if (!this.#state) return;
+    const { interrupts, services } = this.#state;
+    interrupts.apply(desiredInterrupts({ intx, msi, msix }, (message) => services.irq.isDeliverable(message)));
   }
 
   #decoded(): ReturnType<typeof decodeBars> {

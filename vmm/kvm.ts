@@ -2,6 +2,7 @@
 import { KVM_CAP } from '../native/kvm-abi.ts';
 import type { CpuidEntry, Fd, Native } from '../native/types.ts';
 import { CausewayError, hasErrno } from './base/errors.ts';
+import { X2APIC_FORMAT } from './irq/irq-router.ts';
 
 export const KVM_DEVICE = '/dev/kvm';
 const API_VERSION = 12;
@@ -23,6 +24,8 @@ export interface KvmHost extends Disposable {
   readonly cpuid: readonly CpuidEntry[];
   readonly maxVcpus: number;
   readonly tscDeadline: boolean;
+  /** A VM can be given {@link X2APIC_FORMAT}. */
+  readonly x2apicFormat: boolean;
 }
 
 /** Problems that opening KVM would meet; nothing is opened. */
@@ -55,6 +58,7 @@ export function openKvm(native: Native, given?: Fd): KvmHost {
       cpuid: native.kvmGetSupportedCpuid(fd),
       maxVcpus: native.kvmCheckExtension(fd, KVM_CAP.MAX_VCPUS),
       tscDeadline: native.kvmCheckExtension(fd, TSC_DEADLINE_TIMER) !== 0,
+      x2apicFormat: (native.kvmCheckExtension(fd, KVM_CAP.X2APIC_API) & X2APIC_FORMAT) === X2APIC_FORMAT,
       [Symbol.dispose]: () => native.close(fd),
     };
   } catch (error) {

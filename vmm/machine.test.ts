@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { FakeKernel } from '../native/fake/fake-kernel.ts';
+import { KVM_CAP } from '../native/kvm-abi.ts';
 import { MIB } from './base/bits.ts';
 import { prepareKernel } from './boot/index.ts';
 import { syntheticBzImage } from './boot/synthetic-kernel.test-util.ts';
@@ -42,8 +43,7 @@ function stub(store: ConfigStore): PciFunction & { services?: PciServices } {
   };
 }
 
-async function poweredOn(functionCount: number) {
-  const kernel = new FakeKernel();
+async function poweredOn(functionCount: number, kernel = new FakeKernel()) {
   const store = new ConfigStore(functionCount + 1);
   const functions = Array.from({ length: functionCount }, () => stub(store));
   const path = join(folder, 'kernel');
@@ -81,6 +81,22 @@ test('every vCPU starts with MTRRs on and write-back by default, and its CPUID h
     const { edx } = cpuid.find((entry) => entry.function === 1)!;
     expect((edx >>> 16) & 1, 'PAT').toBe(1);
     expect((edx >>> 12) & 1, 'MTRR').toBe(1);
+  }
+  await machine.powerOff();
+});
+
+// Enforces E59.
+test.each([
+  ['can name processors beyond 255, and the guest is told', 3, 1],
+  ['cannot, and the guest is not told', 0, 0],
+])('where KVM %s', async (_, supported, told) => {
+  const kernel = new FakeKernel();
+  kernel.kvm.capabilities.set(KVM_CAP.X2APIC_API, supported);
+  const { machine } = await poweredOn(0, kernel);
+  expect(kernel.kvm.vm.enabledCaps.get(KVM_CAP.X2APIC_API)).toEqual(supported === 0 ? undefined : [3]);
+  for (const { cpuid } of kernel.kvm.vcpus) {
+    const { eax } = cpuid.find((entry) => entry.function === 0x4000_0001)!;
+    expect((eax >>> 15) & 1, 'KVM_FEATURE_MSI_EXT_DEST_ID').toBe(told);
   }
   await machine.powerOff();
 });

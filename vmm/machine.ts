@@ -104,7 +104,7 @@ export class Machine {
     this.#vm = native.kvmCreateVm(kvm.fd);
     this.#undo.defer(() => native.close(this.#vm));
     this.#slots = new SlotTable(native, this.#vm);
-    this.#irq = new IrqRouter(native, this.#vm);
+    this.#irq = new IrqRouter(native, this.#vm, kvm.x2apicFormat);
   }
 
   /** Builds a machine that is ready to {@link start}. Undoes everything when a phase fails. */
@@ -204,7 +204,7 @@ export class Machine {
     });
     for (let index = 0; index < cpus; index++) {
       const vcpu = new Vcpu(native, kvm.fd, this.#vm, index, mailboxes[index]!, {
-        cpuid: cpuidFor(kvm.cpuid, index, cpus, kvm.tscDeadline),
+        cpuid: cpuidFor(kvm.cpuid, index, cpus, kvm),
         msrs: BOOT_MSRS,
         ...(index === 0 ? { start: boot } : {}),
       });

@@ -1,6 +1,7 @@
 /** One VM of the fake KVM: memory slots, interrupt routes, irqfds, ioeventfds. */
 
 import { kernelError } from '../kernel-error.ts';
+import { KVM_CAP } from '../kvm-abi.ts';
 import type { Gsi, GsiRoute, Ioeventfd } from '../types.ts';
 import { type FakeEventfd, OpenFile } from './open-file.ts';
 
@@ -108,6 +109,9 @@ export class FakeVm extends OpenFile {
     if (!this.irqchip || routes.length > MAX_ROUTES) throw kernelError(call, 'EINVAL');
     for (const [index, route] of routes.entries()) {
       if (route.gsi < 0 || route.gsi >= MAX_ROUTES) throw kernelError(call, 'EINVAL');
+      // In x2APIC format the lowest byte of the upper half names nothing (kvm_msi_route_invalid).
+      const isX2apic = this.enabledCaps.has(KVM_CAP.X2APIC_API);
+      if (isX2apic && route.kind === 'msi' && (route.addressHi & 0xff) !== 0) throw kernelError(call, 'EINVAL');
       // One entry per GSI, except that a GSI may go to a pin of each interrupt controller.
       const clash = routes.slice(0, index).some((earlier) => {
         if (earlier.gsi !== route.gsi) return false;

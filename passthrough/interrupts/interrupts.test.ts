@@ -1,6 +1,8 @@
 /** Interrupts at their corners: what VFIO and KVM are asked for, and in which order. */
 import { describe, expect, test } from 'vitest';
+import type { FakeKernel } from '../../native/fake/fake-kernel.ts';
 import type { FakePciSpec } from '../../native/fake/pci-spec.ts';
+import { KVM_CAP } from '../../native/kvm-abi.ts';
 import type { Fd, Vfio, VfioIrqSet } from '../../native/types.ts';
 import { e1000e, everything } from '../fixtures/devices.ts';
 import { TestMachine } from '../fixtures/test-machine.ts';
@@ -10,8 +12,8 @@ const MSI = 1;
 const MSIX = 2;
 const GSI = 16 as never;
 
-function booted(spec: FakePciSpec = everything()): TestMachine {
-  const machine = new TestMachine([spec]);
+function booted(spec: FakePciSpec = everything(), prepare?: (kernel: FakeKernel) => void): TestMachine {
+  const machine = new TestMachine([spec], prepare);
   machine.boot();
   machine.command(7);
   return machine;
@@ -68,7 +70,32 @@ describe('messages', () => {
   }, 60_000);
 
   // Enforces E59.
-  test('to a destination beyond 255 are not delivered, least of all to the processor that its low bits name', () => {
+  test('to a destination beyond 255 go where they shall, where KVM has the format for it', () => {
+    const machine = booted();
+    const table = msixOn(machine);
+    machine.armMsix(0, 0x30, table);
+    const route = () => machine.vm.vm.routes.find(({ kind }) => kind === 'msi');
+    expect(route()).toMatchObject({ addressLo: 0xfee0_0000, addressHi: 0, data: 0x30 });
+    // Processor 0x7f05: bits 7:0 in bits 19:12 of the address, 14:8 in bits 11:5.
+    machine.vm.write(table, 4, 0xfee0_5fe0);
+    expect(route()).toMatchObject({ addressLo: 0xfee0_5000, addressHi: 0x7f00, data: 0x30 });
+    machine.device.fireMsix(0);
+    expect(machine.injected()).toEqual([0x30]);
+  });
+
+  // Enforces E59.
+  test('and where it has not, to nobody', () => {
+    const machine = booted(everything(), (kernel) => void kernel.kvm.capabilities.delete(KVM_CAP.X2APIC_API));
+    const table = msixOn(machine);
+    machine.armMsix(0, 0x30, table);
+    machine.vm.write(table, 4, 0xfee0_5fe0);
+    expect(machine.fn.report().interrupts.routed).toBe(0);
+    machine.device.fireMsix(0);
+    expect(machine.injected()).toEqual([]);
+  });
+
+  // Enforces E59.
+  test('past the window of the local APICs are not delivered, least of all to the processor that their low bits name', () => {
     const machine = booted();
     const table = msixOn(machine);
     machine.armMsix(0, 0x30, table);

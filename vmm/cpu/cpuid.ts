@@ -10,6 +10,9 @@ const LEAF = {
   amdTopology: 0x8000_001e,
 } as const;
 const AMD_CACHE = 0x8000_001d;
+/** KVM's features, and the one that lets guests name destinations up to 32767 in messages (Documentation/virt/kvm/x86/cpuid.rst). */
+const KVM_FEATURES = 0x4000_0001;
+const KVM_FEATURE_MSI_EXT_DEST_ID = 1 << 15;
 /** CPUID.1:ECX[31]: a hypervisor is present. */
 const HYPERVISOR = 1 << 31;
 /** CPUID.1:ECX[24]: the LAPIC timer has a TSC deadline mode; KVM emulates it, but lists it apart from the supported set. */
@@ -36,7 +39,7 @@ export function cpuidFor(
   supported: readonly CpuidEntry[],
   index: number,
   cpus: number,
-  tscDeadline: boolean,
+  { tscDeadline, x2apicFormat }: { readonly tscDeadline: boolean; readonly x2apicFormat: boolean },
 ): CpuidEntry[] {
   const shift = widthOf(cpus);
   return supported
@@ -58,6 +61,8 @@ export function cpuidFor(
           return (eax & 0x1f) === 0 ? entry : { ...entry, eax: (eax & 0x3fff) >>> 0 };
         case LEAF.address:
           return { ...entry, ecx: (((ecx & 0xffff_0f00 & ~0xff) | (shift << 12) | (cpus - 1)) & 0xffff_ffff) >>> 0 };
+        case KVM_FEATURES:
+          return x2apicFormat ? { ...entry, eax: (eax | KVM_FEATURE_MSI_EXT_DEST_ID) >>> 0 } : entry;
         case LEAF.amdTopology:
           return { ...entry, eax: index, ebx: index & 0xff, ecx: 0 };
         default:

@@ -2,6 +2,7 @@
  * The VM's GSI routing table and its irqfds. Owns both, so that the order is always right: a route exists before an
  * irqfd uses it, and outlives it. KVM replaces the whole table at once, so changes are collected and committed together.
  */
+import { KVM_CAP, KVM_X2APIC_API } from '../../native/kvm-abi.ts';
 import type { Fd, Gsi, GsiRoute, Irqfd, Kvm } from '../../native/types.ts';
 
 /** What an MSI writes and where (PCI 3.0 §6.8.1). */
@@ -16,18 +17,41 @@ export const IOAPIC_PINS = 24;
 /** First pin that no legacy device uses: assigned INTx lines start here. */
 export const FIRST_FREE_PIN = 16;
 const MAX_GSI = 4096;
+/** Arguments of KVM_CAP_X2APIC_API: destinations of messages have 32 bits, and 255 is one like any other. */
+export const X2APIC_FORMAT = KVM_X2APIC_API.USE_32BIT_IDS | KVM_X2APIC_API.DISABLE_BROADCAST_QUIRK;
+/** Where messages to local APICs go, and the bits of their addresses that name the destination: 7:0, and 14:8 where agreed. */
+const MSI_WINDOW = 0xfee;
+const DESTINATION_14_8 = 0x0fe0;
+const DESTINATION_14_8_SHIFT = 5;
 
 export class IrqRouter {
   readonly #kvm: Kvm;
   readonly #vm: Fd;
+  readonly #x2apicFormat: boolean;
   readonly #messages = new Map<Gsi, MsiMessage>();
   readonly #allocated = new Set<number>();
   readonly #irqfds = new Map<Fd, Irqfd>();
   #dirty = true;
 
-  constructor(kvm: Kvm, vm: Fd) {
+  /**
+   * @param x2apicFormat turns {@link X2APIC_FORMAT} on, which only some kernels have. Pins of the IOAPIC reach 8 bits of a
+   * destination even so.
+   */
+  constructor(kvm: Kvm, vm: Fd, x2apicFormat = false) {
     this.#kvm = kvm;
     this.#vm = vm;
+    this.#x2apicFormat = x2apicFormat;
+    if (x2apicFormat) kvm.vmEnableCap(vm, KVM_CAP.X2APIC_API, [X2APIC_FORMAT]);
+  }
+
+  /**
+   * Whether a guest's message is an interrupt at all: its address lies in the local APICs' window, below 4 GiB, and names a
+   * destination that KVM can be told of. One beyond 255, which guests write as KVM_FEATURE_MSI_EXT_DEST_ID has it, would
+   * else interrupt the processor that its low bits name.
+   */
+  isDeliverable({ addressLo, addressHi }: MsiMessage): boolean {
+    const isExtended = (addressLo & DESTINATION_14_8) !== 0;
+    return addressLo >>> 20 === MSI_WINDOW && addressHi === 0 && (this.#x2apicFormat || !isExtended);
   }
 
   /** A GSI for one MSI vector. @throws RangeError when KVM's 4096 are used up */
@@ -72,8 +96,16 @@ export class IrqRouter {
       // The PIT's IRQ 0 arrives at IOAPIC pin 2, as on every PC; the MADT says so too.
       if (pin !== 2) routes.push({ kind: 'irqchip', gsi: pin as Gsi, chip: 2, pin: pin === 0 ? 2 : pin });
     }
-    for (const [gsi, message] of this.#messages) routes.push({ kind: 'msi', gsi, ...message });
+    for (const [gsi, message] of this.#messages) routes.push({ kind: 'msi', gsi, ...this.#inKvmFormat(message) });
     return routes;
+  }
+
+  /** As KVM takes it: bits 31:8 of the destination in the upper half (Documentation/virt/kvm/api.rst, 7.7). */
+  #inKvmFormat(message: MsiMessage): MsiMessage {
+    if (!this.#x2apicFormat) return message;
+    const { addressLo, data } = message;
+    const upper = (addressLo & DESTINATION_14_8) >>> DESTINATION_14_8_SHIFT;
+    return { addressLo: (addressLo & ~DESTINATION_14_8) >>> 0, addressHi: upper << 8, data };
   }
 
   /**
@@ -99,9 +131,10 @@ export class IrqRouter {
     this.#kvm.vmIrqLine(this.#vm, gsi, level);
   }
 
-  /** Injects a message without a route. */
-  signal(message: MsiMessage): void {
-    this.#kvm.vmSignalMsi(this.#vm, message.addressLo, message.addressHi, message.data);
+  /** Injects a message without a route. @returns how many vCPUs took it */
+  signal(message: MsiMessage): number {
+    const { addressLo, addressHi, data } = this.#inKvmFormat(message);
+    return this.#kvm.vmSignalMsi(this.#vm, addressLo, addressHi, data);
   }
 
   /** How many vectors are routed right now, for reports. */
