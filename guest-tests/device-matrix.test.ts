@@ -39,7 +39,7 @@ async function runBatch({ name, cases }: Batch): Promise<RunRecord> {
   return run;
 }
 
-describe.each(BATCHES)('$name', (batch) => {
+describe.each(BATCHES.filter(({ isForDocument }) => !isForDocument || documentFile))('$name', (batch) => {
   let run: RunRecord;
 
   beforeAll(async () => {

@@ -20,6 +20,7 @@ import {
   hostDrivers,
   type LabDeviceSpec,
   parseDevice,
+  seriesFor,
 } from './qemu/devices.ts';
 import { QemuProcess } from './qemu/process.ts';
 import type { QmpEvent, QmpValue } from './qemu/qmp.ts';
@@ -31,7 +32,7 @@ export interface LabOptions {
   readonly devices?: readonly (string | LabDeviceSpec)[];
   /** `6.1` (default), `6.12`, another Debian series, `iommufd` (see `buildKernel`), `host`, or a path to a kernel. */
   readonly kernel?: string;
-  /** QEMU series: `7.2` (default) or `10`. */
+  /** QEMU series: `7.2` or `10`; default: the first that has the devices. */
   readonly qemu?: string;
   /** Memory of the lab in MiB; default 4096, with igb 2048 (see `defaultMemoryMib`), at most half of the host's. */
   readonly memoryMib?: number;
@@ -64,7 +65,7 @@ export interface LabDevice {
   readonly model: string;
   /** Address of function 0, such as `0000:01:00.0`; empty when the kernel found nothing behind the port. */
   readonly bdf: string;
-  /** All functions of the device, function 0 first. */
+  /** All functions of the device, function 0 first; with `vfs` its virtual functions. */
   readonly functions: readonly string[];
   readonly bind: Bind;
   /**
@@ -146,12 +147,12 @@ async function bootLab(options: LabOptions): Promise<Lab> {
   const log = options.log ?? (() => {});
   options.signal?.throwIfAborted();
   const fetch = { log, refresh: options.refresh };
-  const emulator = await qemu(options.qemu, fetch);
   const kernel = await findKernel(options.kernel ?? '6.1', fetch);
   const cpu = readHostCpu();
   const chosen = chooseAccel(cpu);
   const accel = options.accel === undefined || options.accel === 'auto' ? chosen.accel : options.accel;
   const devices = (options.devices ?? []).map((one) => (typeof one === 'string' ? parseDevice(one) : one));
+  const emulator = await qemu(options.qemu ?? seriesFor(devices), fetch);
 
   const temporary = options.shareDir === undefined;
   const shareDir = temporary ? await mkdtemp(join(tmpdir(), 'causeway-lab-')) : resolve(options.shareDir ?? '');
@@ -164,7 +165,9 @@ async function bootLab(options: LabOptions): Promise<Lab> {
     const usual = kernel.modulesDir === undefined ? [] : [...kvmModules(accel, cpu), ...laterModules];
     const modules = [...usual, ...(options.extraModules ?? [])];
     // A device's own modalias finds most drivers, but not those behind a bus of their own, such as virtio's.
-    const drivers = devices.flatMap(({ model, bind }) => (bind === 'host' ? (hostDrivers[model] ?? []) : []));
+    const drivers = devices.flatMap(({ model, bind, vfs }) =>
+      bind === 'host' || vfs ? (hostDrivers[model] ?? []) : [],
+    );
     const initrd = await buildInitramfs(
       {
         kernel,
@@ -184,7 +187,7 @@ async function bootLab(options: LabOptions): Promise<Lab> {
       kernel: (await unpackedImage(kernel.vmlinuz)) ?? kernel.vmlinuz,
       initrd,
       append:
-        `${initWords({ binds: devices.map(({ bind = 'vfio-pci' }) => bind), modules, drivers, shareDir, ...agentFiles() })} ${options.append ?? ''}`.trim(),
+        `${initWords({ binds: devices.map(({ bind = 'vfio-pci' }) => bind), vfs: devices.map(({ vfs = 0 }) => vfs), modules, drivers, shareDir, ...agentFiles() })} ${options.append ?? ''}`.trim(),
       shareDir,
       noOptionRoms,
       devices,

@@ -10,6 +10,8 @@ export const toolsDir = '/run/lab-tools';
 export interface InitParameters {
   /** The driver of each device, in order. */
   readonly binds: readonly Bind[];
+  /** How many virtual functions are made of each, which then have that driver in its place. */
+  readonly vfs: readonly number[];
   /** Modules to load once the agent is starting: the ones that the file systems do not need. */
   readonly modules: readonly string[];
   /** Modules to load last, when every device that they must not take is out of their reach. */
@@ -21,9 +23,10 @@ export interface InitParameters {
 }
 
 /** The words for the kernel's command line that `/init` understands. */
-export function initWords({ binds, modules, drivers, shareDir, node, agent }: InitParameters): string {
+export function initWords({ binds, vfs, modules, drivers, shareDir, node, agent }: InitParameters): string {
   const values = {
-    bind: binds.join(','),
+    bind: binds.map((bind, i) => (vfs[i] ? 'host' : bind)).join(','),
+    vfs: binds.map((bind, i) => `${vfs[i] ?? 0}:${bind}`).join(','),
     modules: modules.join(','),
     drivers: drivers.join(','),
     share: shareDir,
@@ -93,6 +96,24 @@ functions() { # of device number $1: in its slot, behind the port there, or behi
     case $class in 0x0604??) ;; *) echo $d ;; esac
   done
 }
+give() { # the function at $1 to the driver $2
+  case $2 in
+  vfio-pci)
+    echo vfio-pci > $1/driver_override
+    [ -e $1/driver ] && basename $1 > $1/driver/unbind
+    basename $1 > /sys/bus/pci/drivers_probe
+    ;;
+  host) modprobe $(cat $1/modalias); [ -e $1/driver ] || basename $1 > /sys/bus/pci/drivers_probe ;;
+  esac
+}
+make_vfs() { # $2 virtual functions of the one at $1. Theirs is a driver that asks the other's, which must be up to answer.
+  nic=$(ls $1/net | head -1)
+  echo 0 > $1/sriov_drivers_autoprobe
+  echo $2 > $1/sriov_numvfs
+  echo 1 > $1/sriov_drivers_autoprobe
+  ip link set $nic up
+  for try in $(seq 100); do grep -q 1 $1/net/$nic/carrier && break; usleep 100000; done
+}
 setup() {
   for m in $(parameter modules | tr , ' '); do modprobe $m || echo "lab: cannot load $m"; done
   # One VM that lives as long as the lab. Linux patches schedule() when the first VM comes and when the last one goes
@@ -103,11 +124,7 @@ setup() {
   for bind in $binds; do
     for d in $(functions $i); do
       case $bind,$binds in
-      vfio-pci,*)
-        echo vfio-pci > $d/driver_override
-        [ -e $d/driver ] && basename $d > $d/driver/unbind
-        basename $d > /sys/bus/pci/drivers_probe
-        ;;
+      vfio-pci,*) give $d vfio-pci ;;
       none,*host*)
         # Another device's driver would take this one too.
         echo none > $d/driver_override
@@ -127,8 +144,14 @@ setup() {
   done
   for m in $(parameter drivers | tr , ' '); do modprobe $m || echo "lab: cannot load $m"; done
   i=0
-  for bind in $binds; do
-    echo $(functions $i | sed 's,.*/,,')
+  for vfs in $(parameter vfs | tr , ' '); do
+    found=$(functions $i)
+    if [ \${vfs%:*} != 0 ]; then
+      make_vfs $found \${vfs%:*}
+      found=$(for link in $found/virtfn*; do readlink -f $link; done)
+      for d in $found; do give $d \${vfs#*:}; done
+    fi
+    echo $(echo "$found" | sed 's,.*/,,')
     i=$((i + 1))
   done > /host/run/lab-devices.new
   mv /host/run/lab-devices.new /host${readyFile}

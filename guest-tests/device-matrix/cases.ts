@@ -26,6 +26,8 @@ export interface DeviceCase {
 export interface Batch {
   readonly name: string;
   readonly cases: readonly DeviceCase[];
+  /** Its devices want a QEMU that only `npm run matrix` fetches; sriov.test.ts has them, too. */
+  readonly isForDocument?: true;
 }
 
 const e1000e = (parameters: string) => ({ module: 'e1000e', name: 'e1000e', parameters });
@@ -184,6 +186,30 @@ export const BATCHES: readonly Batch[] = [
         device: 'edu,place=root',
         work: 'edu',
         isReally: ({ resetMethods }) => resetMethods.length === 0,
+      },
+    ],
+  },
+  {
+    name: 'physical and virtual functions',
+    isForDocument: true,
+    cases: [
+      {
+        name: 'igb',
+        about: 'MSI-X, physical function',
+        device: 'igb',
+        driver: { module: 'igb', name: 'igb' },
+        work: 'nic',
+        interrupts: 'PCI-MSI',
+        isReally: ({ physicalFunction }) => physicalFunction === undefined,
+      },
+      {
+        name: 'igb-vf',
+        about: 'virtual function, whose physical one the host has',
+        device: 'igb,vfs=1',
+        driver: { module: 'igbvf', name: 'igbvf' },
+        work: 'nic',
+        interrupts: 'PCI-MSI',
+        isReally: ({ physicalFunction }) => physicalFunction !== undefined,
       },
     ],
   },

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import type { Lab } from '../../lab/index.ts';
 import { LAB_PEER_ADDRESS, PEER_VARIABLE, prepareGuests, TcpPeer } from '../guest/index.ts';
 import type { RunRecord, TestRecord } from '../harness/model.ts';
@@ -33,9 +34,7 @@ export async function causewayTest(
     const child = execFile(process.execPath, [CLI, 'test', ...args, '--output', folder], options, (error, stdout) =>
       resolve([Number(error?.code ?? 0), stdout]),
     );
-    child.stderr?.on('data', (chunk: Buffer) => {
-      for (const line of chunk.toString().trimEnd().split('\n')) say(line);
-    });
+    if (child.stderr) createInterface({ input: child.stderr }).on('line', say);
   });
   return { run: readRun(readFileSync(join(folder, 'run.json'), 'utf8')), ktap, code, folder };
 }

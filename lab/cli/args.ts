@@ -29,14 +29,15 @@ Devices
                                     rtl8139, qemu-xhci ... as QEMU names them; each has an
                                     IOMMU group of its own. Options of the lab's own are bind=DRIVER,
                                     functions=N (so many of them in one slot), place=bridge (behind a
-                                    conventional bridge) and place=root (on the root bus)
+                                    conventional bridge), place=root (on the root bus) and vfs=N (make
+                                    so many virtual functions, and take them instead)
   --bind vfio-pci|host|none         driver of the devices: vfio-pci (default), their own Linux
                                     driver, or none
 Machine
   --kernel 6.1|6.12|host|PATH       kernel of the lab (default 6.1); a PATH is a bzImage or a
                                     directory with vmlinuz and lib/modules; iommufd is the one
                                     that npm run lab:kernel builds
-  --qemu 7.2|10                     QEMU series (default 7.2; 10 has igb)
+  --qemu 7.2|10                     QEMU series (default 7.2, with igb 10)
   --memory MIB  --cpus N            size (default 4096 MiB, with igb 2048; 2 processors)
   --accel auto|tcg|kvm              auto takes KVM only where nested virtualisation is sure to work
   --module NAME                     load one more kernel module (again for more)
@@ -61,7 +62,7 @@ itself failed or the options are wrong; 126 when COMMAND could not be started.
 
 Examples
   npm run lab -- --device e1000e ls -l /dev/vfio
-  npm run lab -- --qemu 10 --device igb --device nvme,bind=host 'lsmod; ls /dev/nvme*'
+  npm run lab -- --device igb,vfs=2 --device nvme,bind=host 'lsmod; ls /dev/nvme*'
 `;
 
 interface Draft {

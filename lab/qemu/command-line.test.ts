@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { chooseAccel, kvmModules } from './accel.ts';
 import { type MachineSpec, qemuArgs } from './command-line.ts';
-import { defaultMemoryMib, deviceArgs, disksNeeded, parseDevice } from './devices.ts';
+import { defaultMemoryMib, deviceArgs, disksNeeded, parseDevice, seriesFor } from './devices.ts';
 
 const spec: MachineSpec = {
   accel: 'tcg',
@@ -97,6 +97,13 @@ test('functions of one slot each have a network or a disk; bridge and root bus a
   ]);
 });
 
+test('virtual functions are asked for with a number, and want the QEMU that has them', () => {
+  expect(parseDevice('igb,vfs=2')).toMatchObject({ model: 'igb', vfs: 2, options: {} });
+  for (const wrong of ['igb,vfs=8', 'igb,vfs=x']) expect(() => parseDevice(wrong)).toThrow('virtual functions');
+  expect(seriesFor([parseDevice('edu'), parseDevice('igb')])).toBe('10');
+  expect(seriesFor([parseDevice('edu')])).toBeUndefined();
+});
+
 test('with VFs all memory lies below 4 GiB, and all BARs', () => {
   expect(defaultMemoryMib([parseDevice('edu'), parseDevice('igb,bind=host')])).toBe(2048);
   expect(defaultMemoryMib([parseDevice('edu')])).toBe(4096);
@@ -128,7 +135,7 @@ test('many ports give up their I/O windows; too many are refused', () => {
 });
 
 test('a device is a model with options, of which bind, place and functions are the lab’s own', () => {
-  const usual = { bind: 'vfio-pci', place: 'port', functions: 1, options: {} };
+  const usual = { bind: 'vfio-pci', place: 'port', functions: 1, vfs: 0, options: {} };
   expect(parseDevice('edu')).toEqual({ ...usual, model: 'edu' });
   const options = { mac: 'a:b=c' };
   expect(parseDevice('igb,bind=host,mac=a:b=c')).toEqual({ ...usual, model: 'igb', bind: 'host', options });

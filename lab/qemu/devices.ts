@@ -15,6 +15,11 @@ export interface LabDeviceSpec {
   readonly place?: Place;
   /** How many of the model are in the one slot; default 1. */
   readonly functions?: number;
+  /**
+   * So many virtual functions are made of it, and are what the lab gives, with `bind` as their driver: the device itself
+   * keeps its own, under which it answers them. Default 0: none.
+   */
+  readonly vfs?: number;
   /** QEMU's options of the device. */
   readonly options?: Readonly<Record<string, string>>;
 }
@@ -53,8 +58,10 @@ const nicModels = /^(e1000e?|e1000-\w+|igb|rtl8139|pcnet|tulip|vmxnet3|ne2k_pci|
 const binds: readonly string[] = ['vfio-pci', 'host', 'none'];
 const places: readonly string[] = ['port', 'bridge', 'root'];
 const mostFunctions = 8;
+/** What igb has. */
+const mostVfs = 7;
 
-/** Read `MODEL[,option=value...]`; the options `bind`, `place` and `functions` are the lab's own. */
+/** Read `MODEL[,option=value...]`; the options `bind`, `place`, `functions` and `vfs` are the lab's own. */
 export function parseDevice(text: string, defaultBind: Bind = 'vfio-pci'): Required<LabDeviceSpec> {
   const [model = '', ...rest] = text.split(',');
   if (!/^[\w.-]+$/.test(model)) throw new LabError('LAB_USAGE', `"${text}" does not name a device model`);
@@ -62,6 +69,7 @@ export function parseDevice(text: string, defaultBind: Bind = 'vfio-pci'): Requi
   let bind = defaultBind;
   let place: Place = 'port';
   let functions = 1;
+  let vfs = 0;
   for (const part of rest) {
     const at = part.indexOf('=');
     if (at < 1) throw new LabError('LAB_USAGE', `"${part}" in device "${text}" is not option=value`);
@@ -69,9 +77,10 @@ export function parseDevice(text: string, defaultBind: Bind = 'vfio-pci'): Requi
     if (key === 'bind') bind = parseBind(value);
     else if (key === 'place') place = parsePlace(value);
     else if (key === 'functions') functions = parseFunctions(value);
+    else if (key === 'vfs') vfs = parseVfs(value);
     else options[key] = value;
   }
-  return { model, bind, place, functions, options };
+  return { model, bind, place, functions, vfs, options };
 }
 
 /** Read a driver choice. */
@@ -89,6 +98,17 @@ function parseFunctions(text: string): number {
   const count = Number(text);
   if (Number.isInteger(count) && count >= 1 && count <= mostFunctions) return count;
   throw new LabError('LAB_USAGE', `a device has 1 to ${mostFunctions} functions, not "${text}"`);
+}
+
+function parseVfs(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 0 && count <= mostVfs) return count;
+  throw new LabError('LAB_USAGE', `a device has 0 to ${mostVfs} virtual functions, not "${text}"`);
+}
+
+/** The first QEMU with the device; undefined: any. */
+export function seriesFor(devices: readonly LabDeviceSpec[]): string | undefined {
+  return devices.some(({ model }) => model === 'igb') ? '10' : undefined;
 }
 
 const usualMemoryMib = 4096;
