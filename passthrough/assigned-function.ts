@@ -3,10 +3,9 @@
  * this class brings slots, traps, interrupts and the hardware's COMMAND and power state in line with them, in an order
  * in which the guest never reaches memory that the kernel has revoked.
  */
-import type { HostBdf, Native } from '../native/types.ts';
+import type { HostBdf } from '../native/types.ts';
 import { VFIO_PCI_IRQ, VFIO_PCI_REGION } from '../native/vfio-abi.ts';
 import type { Trap } from '../vmm/bus/trap.ts';
-import type { MsixRelocation, PciIds, ResetMethod, WcModes } from '../vmm/config/model.ts';
 import { decodeBars } from '../vmm/pci/bar-registers.ts';
 import type { ConfigWindow } from '../vmm/pci/config-window.ts';
 import {
@@ -23,53 +22,16 @@ import { Mapping } from './bars/mapping.ts';
 import { MsixTraps } from './bars/msix-traps.ts';
 import { PageCounts } from './bars/page-counts.ts';
 import { PeerMap } from './bars/peer-map.ts';
-import type { WcFacts } from './bars/write-combining.ts';
-import type { GuestPlace } from './config-space/express-topology.ts';
-import { checkGrants } from './config-space/grant-danger.ts';
-import { type ConfigGrant, checkForm, throwIssues } from './config-space/grants.ts';
+import { GrantSet } from './config-space/grant-set.ts';
+import type { ConfigGrant } from './config-space/grants.ts';
 import { GuestRegisters } from './config-space/guest-registers.ts';
 import { COMMAND, HEADER } from './config-space/permission-table.ts';
+import type { AssignedFunctionOptions } from './function-options.ts';
 import { HardwareControl } from './hardware-control.ts';
-import { type HostDevice, type HostResource, readConfig } from './host/sysfs.ts';
 import { desiredInterrupts } from './interrupts/desired.ts';
 import { Interrupts } from './interrupts/interrupts.ts';
-import type { Resetter } from './reset/reset.ts';
 import { type ResetEntry, ResetLog } from './reset/reset-log.ts';
-import type { Rom } from './rom/rom.ts';
 import type { VfioDevice } from './vfio/device.ts';
-import type { DmaTarget } from './vfio/ram-map.ts';
-
-export interface AssignedFunctionOptions {
-  readonly native: Native;
-  readonly host: HostDevice;
-  readonly resources: readonly HostResource[];
-  readonly device: VfioDevice;
-  readonly window: ConfigWindow;
-  /** Where the guest has it. Default: `root-bus`. */
-  readonly place?: GuestPlace;
-  readonly resetter: Resetter;
-  /** Default: `auto` for every BAR. */
-  readonly wc?: WcModes;
-  readonly wcFacts: WcFacts;
-  /** Only where one was asked for. */
-  readonly rom?: Rom | undefined;
-  /** Shown to the guest in place of the device's own. */
-  readonly ids?: PciIds;
-  /** Default: off. */
-  readonly msixRelocation?: MsixRelocation | undefined;
-  /** Default: auto. */
-  readonly reset?: ResetMethod | undefined;
-  /** Where other devices shall reach the BARs; absent: nowhere. */
-  readonly peerDma?: DmaTarget | undefined;
-  /** For the rate of accesses to trapped pages. Default: the time since the process started, in ms. */
-  readonly nowMs?: (() => number) | undefined;
-  /** Tells a VM's KVM of the device's group, and takes that back. */
-  readonly joinVm: (services: PciServices) => void;
-  readonly leaveVm: (services: PciServices) => void;
-  /** This function gave up guest addresses: another one's BAR may have been waiting for them. */
-  readonly addressesFreed?: () => void;
-  readonly warn: (message: string) => void;
-}
 
 type ResetOccasion = ResetEntry['when'];
 
@@ -94,13 +56,13 @@ export class AssignedFunction implements PciFunction {
   readonly #pageCounts: PageCounts;
   readonly #peers: PeerMap | undefined;
   readonly #registers: GuestRegisters;
+  readonly #grants: GrantSet;
   readonly #hardware: HardwareControl;
   readonly #msixTraps: MsixTraps | undefined;
   readonly #resets = new ResetLog();
   /** Addresses that firmware gave; kept across power cycles until it gives others. */
   readonly #placed = new Map<number, number>();
   readonly #warned = new Set<string>();
-  #grants: readonly ConfigGrant[] = [];
   #state: PoweredState | undefined;
   #booted = false;
   #open = true;
@@ -164,6 +126,7 @@ export class AssignedFunction implements PciFunction {
         warn: warnOnce,
       },
     );
+    this.#grants = new GrantSet({ native, host, device, registers: this.#registers, label: this.label });
     const { msix } = this.#registers;
     this.#msixTraps = msix && new MsixTraps(msix, this.#barSet.msix!, () => this.#syncInterrupts());
     this.#hardware = new HardwareControl(device, this.#registers.powerControlOffset);
@@ -192,25 +155,12 @@ export class AssignedFunction implements PciFunction {
 
   /** The holes that are open in the closed config space. */
   get grants(): readonly ConfigGrant[] {
-    return this.#grants;
+    return this.#grants.all;
   }
 
-  /**
-   * Replaces all grants: added ones open and withdrawn ones close with the guest's next access, running or not.
-   * @param options.force also opens what {@link checkGrants} guards
-   * @throws CausewayError CONFIG_INVALID with every fault; the grants of before then stay
-   */
-  setGrants(grants: readonly ConfigGrant[], { force = false }: { readonly force?: boolean } = {}): void {
-    const { label } = this;
-    throwIssues(
-      grants.flatMap((grant, i) => {
-        const checked = checkForm(grant);
-        return typeof checked === 'string' ? [{ path: `${label}: grant ${i + 1}`, message: checked }] : [];
-      }),
-    );
-    checkGrants(grants, this.#hardwareConfig(), { label, force });
-    this.#registers.setGrants(grants);
-    this.#grants = [...grants];
+  /** Replaces them all, also while the guest runs; see {@link GrantSet.replace}. @throws CausewayError CONFIG_INVALID */
+  setGrants(grants: readonly ConfigGrant[], options: { readonly force?: boolean } = {}): void {
+    this.#grants.replace(grants, options);
   }
 
   powerOn(services: PciServices): void {
@@ -372,15 +322,6 @@ export class AssignedFunction implements PciFunction {
     if (!this.#registers.decode.memoryDecode || !this.#registers.powered) return false;
     const byte = this.#device.readRegionByte(bar, offset + (vector >>> 3));
     return ((byte >>> (vector & 7)) & 1) === 1;
-  }
-
-  /** Config space past VFIO's chain, which leaves capabilities out. Without privilege sysfs shows 64 bytes of it. */
-  #hardwareConfig(): Uint8Array {
-    const { native, host } = this.#options;
-    const whole = readConfig(native, host.bdf);
-    return whole && whole.length >= this.#device.configBytes
-      ? whole.subarray(0, this.#device.configBytes)
-      : this.#device.snapshotConfig().subarray(0, this.#device.configBytes);
   }
 
   /** The guest's own reset of the function: everything it reached goes first, BARs keep their addresses. */
