@@ -32,7 +32,7 @@ beforeAll(async () => {
 async function runBatch({ name, cases }: Batch): Promise<RunRecord> {
   const models = cases.flatMap(({ device }) => (device === undefined ? [] : ['--lab', device]));
   // One emulated processor; see ONE_PROCESSOR of test-lab.ts.
-  const words = [compiled('device-matrix/work'), ...models, '--lab-cpus', '1', '--retries', '1'];
+  const words = [compiled('device-matrix/matrix'), ...models, '--lab-cpus', '1', '--retries', '1'];
   const env = { [BATCH_VARIABLE]: name, ...(documentFile ? { [QEMU_VARIABLE]: '1' } : {}) };
   const { run } = await causewayTest(words, { env });
   for (const { attempts } of run.tests) for (const line of attempts.at(-1)?.log ?? []) say(line);

@@ -1,7 +1,7 @@
-/** What is read out of the record of a run of `work.ts`. */
+/** What is read out of the record of a run of `matrix.ts`. */
 import type { AttemptRecord, RunRecord } from '../harness/model.ts';
 
-/** The tests of `work.ts`. */
+/** The tests of `matrix.ts`. */
 export const CAUSEWAY = 'Causeway';
 export const QEMU = 'QEMU';
 export const MONITORS = [CAUSEWAY, QEMU] as const;
