@@ -4,12 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hasReset, test } from '../harness/index.ts';
 
 const MINUTE_MS = 60_000;
-/** Folder of `oops.ko` and `hang.ko`, made before the lab was opened. */
+/** Folder of `oops.ko`, `hang.ko` and `spin.ko`, made before the lab was opened. */
 const MODULES = process.env.CAUSEWAY_BROKEN_MODULES ?? '';
 const CACHE_LINE_SIZE = 0x0c;
 /** The low half of BAR 0. */
@@ -35,13 +36,59 @@ test('PASS: a guest, two floods, a reset, the host driver and back', async ({ de
   assert.equal(device.driver(), 'vfio-pci');
 });
 
+test('PASS: the verbs of a guest', async ({ device, boot, step }) => {
+  const guest = await boot({ cpus: 2, memory: '128M', modules: ['e1000e'], files: { '/hello/there': 'file\n' } });
+  await step('code, output and errors come apart; input is empty', async () => {
+    const { code, stdout, stderr } = await guest.run('cat; cat /hello/there; echo oops >&2; exit 3');
+    assert.deepEqual([code, stdout, stderr], [3, 'file\n', 'oops\n']);
+  });
+  await step('its processors, and the card with its driver', async () => {
+    assert.equal(await guest.must('nproc; ls /sys/class/net'), '2\neth0\nlo');
+    assert.equal(device.driver(), 'vfio-pci');
+  });
+  await step('a command whose time is up is killed, and the next one runs', async () => {
+    const late = guest.run('echo begun; sleep 1000', { timeoutMs: 3000 });
+    await assert.rejects(late, /"echo begun; sleep 1000" had not ended after 3000 ms; it wrote:\nbegun/);
+    assert.equal(await guest.must('echo alive'), 'alive');
+  });
+  await step('SysRq', async () => {
+    guest.sysrq('h');
+    await guest.expect(/sysrq: HELP :/i);
+  });
+  await step('a dump has the memory, and the guest goes on', async () => {
+    const release = await guest.must('uname -r');
+    const path = join(tmpdir(), 'guest-dump');
+    const [, registers, core] = (await guest.dump(path)) as [string, string, string];
+    assert.match(readFileSync(registers, 'utf8'), /^vCPU 0: cs \w+ ss \w+ CPL \d\n(.*\n)*vCPU 1: /);
+    const { size, blocks } = statSync(core);
+    assert.ok(size > 127 * 2 ** 20 && blocks * 512 < size, `${size} bytes in ${blocks} blocks`);
+    execFileSync('grep', ['-qa', `Linux version ${release}`, core]);
+    rmSync(core);
+    assert.equal(await guest.must('echo still alive'), 'still alive');
+  });
+});
+
 test('PASS: the reset that the kernel prefers', { needs: hasReset() }, ({ device }) => {
   assert.deepEqual(device.reset({ method: device.facts.resetMethods[0]! }).changed, []);
 });
 
 test('CRASH: a driver oopses', async ({ boot }) => {
-  const guest = await boot({ modules: [], files: { '/broken.ko': { from: join(MODULES, 'oops.ko') } } });
+  const guest = await boot({
+    modules: [],
+    memory: '128M',
+    files: { '/broken.ko': { from: join(MODULES, 'oops.ko') } },
+  });
   await guest.must('insmod /broken.ko');
+});
+
+test('CRASH: a panic', async ({ boot }) => {
+  const guest = await boot({ modules: [], memory: '128M' });
+  await guest.run('echo c > /proc/sysrq-trigger');
+});
+
+test('FAIL: a guest resets itself', async ({ boot }) => {
+  const guest = await boot({ modules: [], memory: '128M' });
+  await guest.run('reboot -f');
 });
 
 test('FAIL: a result is torn', async ({ foreign, host }) => {
@@ -49,11 +96,16 @@ test('FAIL: a result is torn', async ({ foreign, host }) => {
   await foreign({ run: () => host.exec(['printf', '%s', text]) }, 'torn');
 });
 
-test('HANG: interrupts are off for ever', { timeoutMs: 4 * MINUTE_MS }, async ({ boot }) => {
-  const files = { '/broken.ko': { from: join(MODULES, 'hang.ko') } };
-  const guest = await boot({ modules: [], silenceMs: 20_000, files });
-  await guest.run('insmod /broken.ko', { timeoutMs: 3 * MINUTE_MS });
-});
+for (const [how, fault] of [
+  ['interrupts are off for ever', 'hang'],
+  ['a CPU serves nothing but interrupts', 'spin'],
+] as const) {
+  test(`HANG: ${how}`, { timeoutMs: 4 * MINUTE_MS }, async ({ boot }) => {
+    const files = { '/broken.ko': { from: join(MODULES, `${fault}.ko`) } };
+    const guest = await boot({ modules: [], memory: '128M', silenceMs: 20_000, files });
+    await guest.run('insmod /broken.ko', { timeoutMs: 3 * MINUTE_MS });
+  });
+}
 
 test('TIMEOUT: it never gets ready', async ({ boot }) => {
   await boot({ modules: [], cmdline: 'rdinit=/bin/cat', readyTimeoutMs: 15_000 });
