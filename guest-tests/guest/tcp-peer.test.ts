@@ -18,13 +18,14 @@ async function ask(port: number, ...pieces: (string | Uint8Array)[]): Promise<st
 test('both ways, several at once, in pieces, and nothing', async () => {
   await using peer = await TcpPeer.listen();
   const bytes = peerBytes(300_000);
-  const [down, up, empty] = await Promise.all([
+  const [down, wanted, up, empty] = await Promise.all([
     ask(peer.port, 'GET 300', '000\n'),
+    ask(peer.port, 'SUM 300000\n'),
     ask(peer.port, 'PUT 300000\n', bytes.subarray(0, 1000), bytes.subarray(1000), 'more than was said'),
     ask(peer.port, 'PUT 0\n'),
   ]);
   expect(digest(Buffer.from(down, 'latin1'))).toBe(digest(bytes));
-  expect(up).toBe(`${digest(bytes)}\n`);
+  for (const sum of [wanted, up]) expect(sum).toBe(`${digest(bytes)}\n`);
   expect(empty).toBe(`${digest(new Uint8Array())}\n`);
 });
 

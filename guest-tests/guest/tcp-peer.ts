@@ -1,6 +1,6 @@
 /**
- * The other end of a guest's TCP transfers. A client sends one line: `GET n`, and is sent n bytes that both sides can
- * compute; or `PUT n` and n bytes, and is sent their SHA-256 in a line.
+ * The other end of a guest's TCP transfers. A client sends one line: `GET n`, and is sent n bytes, always the same; `SUM n`,
+ * and is sent the SHA-256 of those in a line; or `PUT n` and n bytes, and is sent the SHA-256 of what came in a line.
  */
 import { createCipheriv, createHash } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -62,10 +62,11 @@ function serve(socket: Socket): void {
     const end = head.indexOf('\n');
     if (end < 0 && head.length < LONGEST_LINE) return;
     socket.off('data', onHead);
-    const [, verb, text] = /^(GET|PUT) (\d{1,10})\r?$/.exec(head.toString('latin1', 0, Math.max(0, end))) ?? [];
+    const [, verb, text] = /^(GET|SUM|PUT) (\d{1,10})\r?$/.exec(head.toString('latin1', 0, Math.max(0, end))) ?? [];
     const count = Number(text);
     if (verb === undefined || count > MOST_BYTES) socket.destroy();
     else if (verb === 'GET') socket.resume().end(peerBytes(count));
+    else if (verb === 'SUM') socket.resume().end(`${createHash('sha256').update(peerBytes(count)).digest('hex')}\n`);
     else receive(socket, head.subarray(end + 1), count);
   };
   socket.on('data', onHead);

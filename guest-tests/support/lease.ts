@@ -1,8 +1,8 @@
 /** A stock guest whose own driver gets a lease and pings through an assigned card, by the command line. */
 import { expect } from 'vitest';
 import type { Lab } from '../../lab/index.ts';
+import { LAB_PEER_ADDRESS } from '../guest/index.ts';
 import { buildGuest } from './guests.ts';
-import { PEER_ADDRESS } from './peer.ts';
 import { causeway, tail } from './test-lab.ts';
 
 const PINGS = 20;
@@ -16,7 +16,7 @@ export async function checkLease(lab: Lab, bdf: string, driver: string, ids: str
   const script = `
 echo "guest: $(cat /sys/class/net/eth0/device/vendor /sys/class/net/eth0/device/device | tr '\\n' ' ')"
 udhcpc -i eth0 -n -q -t 20 -T 1
-ping -c ${PINGS} -i 0.1 ${PEER_ADDRESS}
+ping -c ${PINGS} -i 0.1 ${LAB_PEER_ADDRESS}
 grep eth0 /proc/interrupts`;
   const guest = await buildGuest('6.1', { modules: [driver], script });
   const files = ['--kernel', guest.kernel, '--initrd', guest.initrd, '--cmdline', guest.cmdline];
