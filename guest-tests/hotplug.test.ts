@@ -9,7 +9,7 @@ import type { OuterUnplugResult, PulledCard } from './inside/outer-unplug.ts';
 import { buildGuest } from './support/guests.ts';
 import { aliveLab, ONE_PROCESSOR, openTestLab, runInside, say, tail } from './support/test-lab.ts';
 
-const CYCLES = 5;
+const CYCLES = 3;
 const MEMORY = '192M';
 /** The ports have slots of PCI Express: QEMU would else have its firmware unplug for them (ACPI). */
 const NATIVE_SLOTS = ['-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off'];
