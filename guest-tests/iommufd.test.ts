@@ -57,10 +57,10 @@ describe.skipIf(!hasBuiltKernel())('a host with iommufd', () => {
 
   test('DMA, interrupts and BARs of edu, with iommufd and on the same kernel with the container', async () => {
     const container = { iommu: 'container' } as const;
-    const loops = { loops: 100 };
+    const args = { loops: 100, flood: 1000 };
     const runs = await runAll([
       { name: 'edu-dma' },
-      { name: 'edu-irq', args: loops },
+      { name: 'edu-irq', args },
       { name: 'edu-mmio' },
       { name: 'edu-dma through the container', vm: container },
     ]);

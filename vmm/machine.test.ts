@@ -43,7 +43,7 @@ function stub(store: ConfigStore): PciFunction & { services?: PciServices } {
   };
 }
 
-async function poweredOn(functionCount: number, kernel = new FakeKernel()) {
+async function poweredOn(functionCount: number, kernel = new FakeKernel(), cpus = 2) {
   const store = new ConfigStore(functionCount + 1);
   const functions = Array.from({ length: functionCount }, () => stub(store));
   const path = join(folder, 'kernel');
@@ -58,12 +58,12 @@ async function poweredOn(functionCount: number, kernel = new FakeKernel()) {
     initrd: undefined,
     cmdline: '',
     isFresh: true,
-    cpus: 2,
+    cpus,
     store,
     slots: functions.map((fn) => ({ port: undefined, functions: [{ fn, number: 0 }] })),
     serial: new Serial({ onOutput: () => {} }),
     channel: undefined,
-    mailboxes: [new Mailbox(), new Mailbox()],
+    mailboxes: Array.from({ length: cpus }, () => new Mailbox()),
     onTurnedOff: (port) => expect.unreachable(port),
     warn: (message) => expect.unreachable(message),
   });
@@ -87,13 +87,14 @@ test('every vCPU starts with MTRRs on and write-back by default, and its CPUID h
 
 // Enforces E59.
 test.each([
-  ['can name processors beyond 255, and the guest is told', 3, 1],
-  ['cannot, and the guest is not told', 0, 0],
-])('where KVM %s', async (_, supported, told) => {
+  ['256 processors get it, and are told', 256, 3, 1],
+  ['256 do without where KVM has none, and are not told', 256, 0, 0],
+  ['255 have no use for it', 255, 3, 0],
+])('KVM’s format for destinations beyond 255: %s', async (_, cpus, supported, told) => {
   const kernel = new FakeKernel();
   kernel.kvm.capabilities.set(KVM_CAP.X2APIC_API, supported);
-  const { machine } = await poweredOn(0, kernel);
-  expect(kernel.kvm.vm.enabledCaps.get(KVM_CAP.X2APIC_API)).toEqual(supported === 0 ? undefined : [3]);
+  const { machine } = await poweredOn(0, kernel, cpus);
+  expect(kernel.kvm.vm.enabledCaps.get(KVM_CAP.X2APIC_API)).toEqual(told === 0 ? undefined : [3]);
   for (const { cpuid } of kernel.kvm.vcpus) {
     const { eax } = cpuid.find((entry) => entry.function === 0x4000_0001)!;
     expect((eax >>> 15) & 1, 'KVM_FEATURE_MSI_EXT_DEST_ID').toBe(told);
