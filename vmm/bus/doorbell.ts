@@ -15,13 +15,14 @@ export class Doorbell {
   }
 
   /**
-   * From any thread. The ring comes before the look at the sleeper, who lies down before he looks at the rings: whichever
-   * order they meet in, one of the two sees the other.
+   * From any thread. The ring comes before the look at the sleeper, who says that he sleeps before he looks at the rings:
+   * whichever order they meet in, one of the two sees the other. Only the sleeper takes back what he said: a ringer who did
+   * it, late with a ring that has long been seen, would have him sleep on with nobody knowing.
    */
   readonly ring: () => void = () => {
     const words = this.#words;
     Atomics.add(words, RINGS, 1);
-    if (Atomics.compareExchange(words, ASLEEP, 1, 0) === 1) Atomics.notify(words, RINGS);
+    if (Atomics.load(words, ASLEEP) === 1) Atomics.notify(words, RINGS);
   };
 
   /** For the machine thread: what {@link sleep} is to be told, asked for before looking at what there is to do. */
@@ -29,13 +30,18 @@ export class Doorbell {
     return Atomics.load(this.#words, RINGS);
   }
 
-  /** Resolves with the next ring after those; undefined when it has come already. */
+  /** Resolves with the next ring after those; undefined when it has come already. Then the thread is {@link awake}. */
   sleep(rings: number): Promise<unknown> | undefined {
     const words = this.#words;
     Atomics.store(words, ASLEEP, 1);
     const wait = Atomics.waitAsync(words, RINGS, rings);
     if (wait.async) return wait.value;
-    Atomics.store(words, ASLEEP, 0);
+    this.awake();
     return undefined;
+  }
+
+  /** The machine thread looks at what there is by itself again: rings need not wake it. */
+  awake(): void {
+    Atomics.store(this.#words, ASLEEP, 0);
   }
 }

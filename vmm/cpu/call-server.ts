@@ -45,6 +45,7 @@ export class CallServer implements VcpuService {
 
   #listen(): void {
     const { bell } = this.#options.bus;
+    bell.awake();
     const turnEndsMs = performance.now() + TURN_MS;
     const again = (): void => {
       if (this.#vcpus.some((vcpu) => vcpu.alive)) this.#listen();
