@@ -52,7 +52,8 @@ exec prlimit --memlock=${MEMLOCK_BYTES} ${nobody} -- "$@"`;
   return { code, stderr, report: reportOf(stdout) };
 }
 
-function reportOf(stdout: string): VmReport | undefined {
+/** What `causeway run --json` printed; undefined when it printed nothing of the kind. */
+export function reportOf(stdout: string): VmReport | undefined {
   try {
     return (JSON.parse(stdout) as { readonly report?: VmReport }).report;
   } catch {
