@@ -13,6 +13,8 @@ import type { Fd, Gpa, Gsi, Hva, Native } from './types.ts';
 
 const EINTR = 4;
 const EBUSY = 16;
+/** IA32_TIME_STAMP_COUNTER. */
+const TSC = 0x10;
 const kvmMissing = existsSync('/dev/kvm') ? '' : ' (skipped: no /dev/kvm)';
 
 interface TinyVm {
@@ -174,6 +176,13 @@ describe.skipIf(kvmMissing !== '')(`addon on KVM${kvmMissing}`, () => {
     const pat = { index: 0x277, value: 0x0007040600070406n };
     native.vcpuSetMsrs(tiny.vcpu, [pat]);
     expect(native.vcpuGetMsrs(tiny.vcpu, [0x277])).toEqual([pat]);
+  });
+
+  it('gives a vCPU the rate of the host’s time-stamp counter, and it counts', () => {
+    const tiny = boot([0xf4]);
+    native.vcpuSetTscKhz(tiny.vcpu, 0);
+    const [before, after] = [native.vcpuGetMsrs(tiny.vcpu, [TSC]), native.vcpuGetMsrs(tiny.vcpu, [TSC])];
+    expect(after[0]!.value).toBeGreaterThan(before[0]!.value);
   });
 
   it('names the model-specific register that the kernel refused', () => {

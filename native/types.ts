@@ -297,6 +297,12 @@ export interface Kvm {
   vcpuGetMsrs(vcpu: Fd, indices: readonly number[]): Msr[];
   /** @throws KernelError EINVAL naming the first MSR that the kernel refused */
   vcpuSetMsrs(vcpu: Fd, msrs: readonly Msr[]): void;
+  /**
+   * KVM_SET_TSC_KHZ.
+   * @param kilohertz 0 for that of the host's, as the host measures it now (kvm_arch_vcpu_ioctl, arch/x86/kvm/x86.c)
+   * @throws KernelError EINVAL of a rate that the host cannot give
+   */
+  vcpuSetTscKhz(vcpu: Fd, kilohertz: number): void;
   vcpuNmi(vcpu: Fd): void;
   /** KVM_KVMCLOCK_CTRL: tells the guest that it was stopped, so that its watchdogs keep quiet. */
   vcpuClockPaused(vcpu: Fd): void;

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { FakeKernel } from '../native/fake/fake-kernel.ts';
+import { BOOT_TSC_KHZ, HOST_TSC_KHZ } from '../native/fake/fake-kvm.ts';
 import { KVM_CAP } from '../native/kvm-abi.ts';
 import { MIB } from './base/bits.ts';
 import { prepareKernel } from './boot/index.ts';
@@ -43,7 +44,7 @@ function stub(store: ConfigStore): PciFunction & { services?: PciServices } {
   };
 }
 
-async function poweredOn(functionCount: number, kernel = new FakeKernel(), cpus = 2) {
+async function poweredOn(functionCount: number, kernel = new FakeKernel()) {
   const store = new ConfigStore(functionCount + 1);
   const functions = Array.from({ length: functionCount }, () => stub(store));
   const path = join(folder, 'kernel');
@@ -58,12 +59,12 @@ async function poweredOn(functionCount: number, kernel = new FakeKernel(), cpus 
     initrd: undefined,
     cmdline: '',
     isFresh: true,
-    cpus,
+    cpus: 2,
     store,
     slots: functions.map((fn) => ({ port: undefined, functions: [{ fn, number: 0 }] })),
     serial: new Serial({ onOutput: () => {} }),
     channel: undefined,
-    mailboxes: Array.from({ length: cpus }, () => new Mailbox()),
+    mailboxes: [new Mailbox(), new Mailbox()],
     onTurnedOff: (port) => expect.unreachable(port),
     warn: (message) => expect.unreachable(message),
   });
@@ -87,18 +88,31 @@ test('every vCPU starts with MTRRs on and write-back by default, and its CPUID h
 
 // Enforces E59.
 test.each([
-  ['256 processors get it, and are told', 256, 3, 1],
-  ['256 do without where KVM has none, and are not told', 256, 0, 0],
-  ['255 have no use for it', 255, 3, 0],
-])('KVM’s format for destinations beyond 255: %s', async (_, cpus, supported, told) => {
+  ['can name processors beyond 255, and the guest is told', 3, 1],
+  ['cannot, and the guest is not told', 0, 0],
+])('where KVM %s', async (_, supported, told) => {
   const kernel = new FakeKernel();
   kernel.kvm.capabilities.set(KVM_CAP.X2APIC_API, supported);
-  const { machine } = await poweredOn(0, kernel, cpus);
-  expect(kernel.kvm.vm.enabledCaps.get(KVM_CAP.X2APIC_API)).toEqual(told === 0 ? undefined : [3]);
+  const { machine } = await poweredOn(0, kernel);
+  expect(kernel.kvm.vm.enabledCaps.get(KVM_CAP.X2APIC_API)).toEqual(supported === 0 ? undefined : [3]);
   for (const { cpuid } of kernel.kvm.vcpus) {
     const { eax } = cpuid.find((entry) => entry.function === 0x4000_0001)!;
     expect((eax >>> 15) & 1, 'KVM_FEATURE_MSI_EXT_DEST_ID').toBe(told);
   }
+  await machine.powerOff();
+});
+
+test('every vCPU counts time at the rate that the host knows now, not at that of KVM’s first guess', async () => {
+  const { kernel, machine } = await poweredOn(0);
+  expect(kernel.kvm.vcpus.map(({ tscKhz }) => tscKhz)).toEqual([HOST_TSC_KHZ, HOST_TSC_KHZ]);
+  await machine.powerOff();
+});
+
+test('a host that sets no rate runs its guests all the same', async () => {
+  const kernel = new FakeKernel();
+  for (let vcpu = 0; vcpu < 2; vcpu++) kernel.failNext('vcpuSetTscKhz', 'EINVAL');
+  const { machine } = await poweredOn(0, kernel);
+  expect(kernel.kvm.vcpus.map(({ tscKhz }) => tscKhz)).toEqual([BOOT_TSC_KHZ, BOOT_TSC_KHZ]);
   await machine.powerOff();
 });
 

@@ -35,11 +35,6 @@ const EFAULT = 14;
 const USER: unique symbol = Symbol('user');
 /** Delivery mode 100b in the data of an MSI (SDM vol. 3, 11.11.2). */
 const MSI_DELIVERY_NMI = 0x400;
-/**
- * As many processors need no other format of messages than that of 1996. With KVM's x2APIC format on, a guest of one processor
- * lost its timer on one of the kernels that this is tested with, so that it is for those who have no choice.
- */
-const XAPIC_DESTINATIONS = 255;
 
 /** Why a power cycle ended. */
 export type MachineEnd =
@@ -93,7 +88,6 @@ export class Machine {
   readonly #vm: Fd;
   readonly #slots: SlotTable;
   readonly #irq: IrqRouter;
-  readonly #x2apicFormat: boolean;
   #power: Power | undefined;
   #pci: RootComplex | undefined;
   /** Reasons why no vCPU may run. */
@@ -102,7 +96,7 @@ export class Machine {
   #over = false;
 
   private constructor(options: MachineOptions) {
-    const { native, kvm, cpus } = options;
+    const { native, kvm } = options;
     this.#options = options;
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
@@ -110,8 +104,7 @@ export class Machine {
     this.#vm = native.kvmCreateVm(kvm.fd);
     this.#undo.defer(() => native.close(this.#vm));
     this.#slots = new SlotTable(native, this.#vm);
-    this.#x2apicFormat = kvm.x2apicFormat && cpus > XAPIC_DESTINATIONS;
-    this.#irq = new IrqRouter(native, this.#vm, this.#x2apicFormat);
+    this.#irq = new IrqRouter(native, this.#vm, kvm.x2apicFormat);
   }
 
   /** Builds a machine that is ready to {@link start}. Undoes everything when a phase fails. */
@@ -211,7 +204,7 @@ export class Machine {
     });
     for (let index = 0; index < cpus; index++) {
       const vcpu = new Vcpu(native, kvm.fd, this.#vm, index, mailboxes[index]!, {
-        cpuid: cpuidFor(kvm.cpuid, index, cpus, { tscDeadline: kvm.tscDeadline, x2apicFormat: this.#x2apicFormat }),
+        cpuid: cpuidFor(kvm.cpuid, index, cpus, kvm),
         msrs: BOOT_MSRS,
         ...(index === 0 ? { start: boot } : {}),
       });

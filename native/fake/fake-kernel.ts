@@ -29,7 +29,8 @@ const KVM_CALLS = [
   ...(['vmSetGsiRouting', 'vmAssignIrqfd', 'vmDeassignIrqfd', 'vmAssignIoeventfd', 'vmDeassignIoeventfd'] as const),
   ...(['vmIrqLine', 'vmSignalMsi', 'vmCreateDevice', 'kvmVfioAddFile', 'kvmVfioDeleteFile'] as const),
   ...(['vmCreateVcpu', 'vcpuMapRun', 'vcpuSetCpuid', 'vcpuGetRegs', 'vcpuSetRegs', 'vcpuGetSregs'] as const),
-  ...(['vcpuSetSregs', 'vcpuGetMsrs', 'vcpuSetMsrs', 'vcpuNmi', 'vcpuClockPaused', 'vcpuRun', 'vcpuKick'] as const),
+  ...(['vcpuSetSregs', 'vcpuGetMsrs', 'vcpuSetMsrs', 'vcpuSetTscKhz', 'vcpuNmi', 'vcpuClockPaused'] as const),
+  ...(['vcpuRun', 'vcpuKick'] as const),
 ] as const;
 const VFIO_CALLS = [
   ...(['vfioApiVersion', 'vfioCheckExtension', 'vfioSetIommu', 'vfioIommuInfo', 'vfioGroupStatus'] as const),

@@ -30,6 +30,10 @@ export class FakeKvmFd extends OpenFile {
 /** One queued outcome of vcpuRun: fills the run page and returns 0 or -errno. */
 export type ScriptedExit = (run: DataView) => number;
 
+/** What the host's TSC was thought to count at when KVM started, which it gives to new vCPUs, and what it was found to count at since. */
+export const BOOT_TSC_KHZ = 2_440_858;
+export const HOST_TSC_KHZ = 2_445_431;
+
 export class FakeVcpu extends OpenFile {
   readonly label: string;
   readonly index: number;
@@ -38,6 +42,7 @@ export class FakeVcpu extends OpenFile {
   kicks = 0;
   clockPauses = 0;
   nmis = 0;
+  tscKhz = BOOT_TSC_KHZ;
   cpuid: readonly CpuidEntry[] = [];
   registers: GeneralRegisters = zeroRegisters();
   systemRegisters: SystemRegisters = zeroSystemRegisters();
@@ -302,6 +307,10 @@ export class FakeKvm implements Kvm {
   vcpuSetMsrs(vcpu: Fd, msrs: readonly Msr[]): void {
     const target = this.getVcpu(vcpu, 'KVM_SET_MSRS');
     for (const { index, value } of msrs) target.msrs.set(index, value);
+  }
+
+  vcpuSetTscKhz(vcpu: Fd, kilohertz: number): void {
+    this.getVcpu(vcpu, 'KVM_SET_TSC_KHZ').tscKhz = kilohertz || HOST_TSC_KHZ;
   }
 
   vcpuNmi(vcpu: Fd): void {

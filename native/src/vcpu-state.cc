@@ -229,6 +229,12 @@ Napi::Value vcpuSetMsrs(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value vcpuSetTscKhz(const Napi::CallbackInfo& info) {
+  unsigned long kilohertz = toU32(info[1], "kilohertz");
+  check(info.Env(), ioctl(toInt(info[0], "vcpu"), KVM_SET_TSC_KHZ, kilohertz), "KVM_SET_TSC_KHZ");
+  return info.Env().Undefined();
+}
+
 Napi::Value vcpuNmi(const Napi::CallbackInfo& info) {
   check(info.Env(), ioctl(toInt(info[0], "vcpu"), KVM_NMI, 0), "KVM_NMI");
   return info.Env().Undefined();
@@ -250,6 +256,7 @@ void exposeVcpuState(Napi::Object exports) {
   expose<vcpuSetSregs>(exports, "vcpuSetSregs");
   expose<vcpuGetMsrs>(exports, "vcpuGetMsrs");
   expose<vcpuSetMsrs>(exports, "vcpuSetMsrs");
+  expose<vcpuSetTscKhz>(exports, "vcpuSetTscKhz");
   expose<vcpuNmi>(exports, "vcpuNmi");
   expose<vcpuClockPaused>(exports, "vcpuClockPaused");
 }

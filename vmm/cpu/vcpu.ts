@@ -43,6 +43,7 @@ export class Vcpu {
     this.#fd = native.vmCreateVcpu(vm, index);
     try {
       this.#run = native.vcpuMapRun(kvm, this.#fd);
+      this.#keepHostTsc();
       native.vcpuSetCpuid(this.#fd, boot.cpuid);
       native.vcpuSetMsrs(this.#fd, boot.msrs);
       if (boot.start) {
@@ -52,6 +53,18 @@ export class Vcpu {
     } catch (error) {
       native.close(this.#fd);
       throw error;
+    }
+  }
+
+  /**
+   * Where KVM is part of the kernel and the TSC is not constant, KVM gives a vCPU the rate that the host measured first when it
+   * booted. If that was too low, it fails half-way and goes on: KVM takes the guest's TSC to stand still, and timers never fire.
+   */
+  #keepHostTsc(): void {
+    try {
+      this.#native.vcpuSetTscKhz(this.#fd, 0);
+    } catch (error) {
+      if (!hasErrno(error, 'EINVAL')) throw error;
     }
   }
 
