@@ -18,6 +18,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exposeFd(exports);
   exposeWatch(exports);
   exposeMemory(exports);
+  exposeMmio(exports);
   exposeKvm(exports);
   exposeVcpu(exports);
   exposeVcpuState(exports);

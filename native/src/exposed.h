@@ -8,6 +8,7 @@ namespace causeway {
 void exposeFd(Napi::Object exports);
 void exposeWatch(Napi::Object exports);
 void exposeMemory(Napi::Object exports);
+void exposeMmio(Napi::Object exports);
 void exposeKvm(Napi::Object exports);
 void exposeVcpu(Napi::Object exports);
 void exposeVcpuState(Napi::Object exports);

@@ -24,6 +24,9 @@ struct Mapping {
 // Records a fresh mapping; from now on `unmap` of its address ends it.
 void recordMapping(uint8_t* base, size_t sizeBytes);
 
+// The recorded mapping that contains [hva, hva + sizeBytes), or null.
+std::shared_ptr<Mapping> findMapping(uint64_t hva, uint64_t sizeBytes);
+
 class EnvironmentViews {
  public:
   explicit EnvironmentViews(napi_env env) : env_(env) {}
