@@ -16,6 +16,8 @@ export interface RunSpec {
   /** Absent: its output says how it went. */
   readonly exitCode?: number;
   readonly timeoutMs: number;
+  /** How often it may be tried until it ends as it should; 1 when absent. */
+  readonly attempts?: number;
 }
 
 export interface ConsoleLine {
@@ -34,11 +36,13 @@ export interface RunResult {
   readonly complaints: string;
   /** What went wrong, with the program's last words. */
   readonly failure: string | undefined;
+  /** What went wrong in the attempts before this one. */
+  readonly earlier: readonly string[];
 }
 
 const SAMPLE_EVERY_MS = 250;
 
-async function measure(spec: RunSpec): Promise<RunResult> {
+async function attempt(spec: RunSpec): Promise<Omit<RunResult, 'earlier'>> {
   const [program = '', ...args] = spec.argv;
   const begin = performance.now();
   const since = () => performance.now() - begin;
@@ -78,6 +82,15 @@ async function measure(spec: RunSpec): Promise<RunResult> {
     return { lines, startMs, memory: await sampling, endMs, complaints, failure };
   } finally {
     clearTimeout(timeout);
+  }
+}
+
+async function measure(spec: RunSpec): Promise<RunResult> {
+  const earlier: string[] = [];
+  for (;;) {
+    const result = await attempt(spec);
+    if (result.failure === undefined || earlier.length + 1 >= (spec.attempts ?? 1)) return { ...result, earlier };
+    earlier.push(result.failure);
   }
 }
 

@@ -62,7 +62,8 @@ export async function measureLatency(
     await carryOut(lab, shareDir, runs, signal, ({ round, program, what }, result) => {
       const { found, failures } = readRun(what, result);
       log(`${nameOf(round, pairs)}: ${program}: ${what.payload} in ${(result.endMs / 1000).toFixed(1)} s`);
-      for (const failure of failures) failed.add(`${program}: ${what.payload}: ${failure}`);
+      const hangs = result.earlier.map((failure) => `it ended early and was run again: ${lastWords(failure)}`);
+      for (const failure of [...hangs, ...failures]) failed.add(`${program}: ${what.payload}: ${failure}`);
       if (round === 0) return;
       for (const [name, quantiles] of Object.entries(found)) {
         measured[name] ??= { causeway: [], qemu: [] };
@@ -85,6 +86,12 @@ export async function measureLatency(
   } finally {
     await rm(shareDir, { recursive: true, force: true });
   }
+}
+
+/** How it ended, and the last that it said. */
+function lastWords(failure: string): string {
+  const lines = failure.split('\n');
+  return [...new Set([lines[0]!, lines.at(-1)!])].join('; ');
 }
 
 /** What a run measured, and what went wrong in it: tests that failed, measures that are missing with what it said instead. */
