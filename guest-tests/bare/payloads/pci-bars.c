@@ -154,6 +154,8 @@ static void bar_moves_above_4_gib(void) {
 	if (!bar.is_64) return skip("not a 64-bit BAR");
 	unsigned bits = cpuid(0x80000008, 0).eax & 0xff;
 	uint64_t to = bits > 36 ? 1ul << 36 : 1ul << (bits - 1);
+	/* A prefetchable BAR may have been given that place. */
+	if (to == bar.address) to = other_place();
 	unsigned at = PCI_BAR0 + 4 * bar.index;
 	/* Upper half first, so that the halves are in force one after the other. */
 	pci_write32(device, at + 4, (uint32_t)(to >> 32));
