@@ -26,7 +26,7 @@ test('each test has the verdict that its name tells', () => {
   expect(run.tests.map(({ name, verdict }) => `${verdict}: ${name.replace(/^\w+: /, '')}`)).toEqual(
     run.tests.map(({ name }) => name),
   );
-  expect(run.tests).toHaveLength(16);
+  expect(run.tests).toHaveLength(17);
   expect(code, 'the worst of them').toBe(3);
 });
 
@@ -41,6 +41,7 @@ test.each([
   ['interrupts are off for ever', /^no answer to SysRq in .*init_module/],
   ['a CPU serves nothing but interrupts', /^agent silent in .*init_module/],
   ['a guest resets itself', /^the guest reset itself/],
+  ['the host gives up while a payload runs', /^enough\n/],
   ['it never gets ready', /^the guest's agent was not ready after 15000 ms; the console ends with:/],
 ])('%s: the reason says where', (name, reason) => {
   expect(reasonOf(name)).toMatch(reason);

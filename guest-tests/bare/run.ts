@@ -1,5 +1,5 @@
 /** Runs one bare-metal payload in a VM of its own and collects its results. */
-import { createVm, type ExitCounters, type VmConfig, type VmExit, type VmReport } from '../../index.ts';
+import { createVm, type ExitCounters, type Vm, type VmConfig, type VmExit, type VmReport } from '../../index.ts';
 import { type KtapReport, parseKtap, type TestResult } from './ktap.ts';
 
 /** What the payload is told on its command line, as `name=value`. */
@@ -13,6 +13,8 @@ export interface PayloadOptions {
   readonly vm?: Omit<VmConfig, 'kernel' | 'cmdline'>;
   /** Default 30 s. */
   readonly timeoutMs?: number;
+  /** What the host does while the guest runs; the run ends with both, or when this fails. */
+  readonly meanwhile?: (vm: Vm) => Promise<void>;
   /** Called when the guest has ended, while its devices are still open. */
   readonly onExit?: () => void;
   /** Receives console output as it comes. */
@@ -37,11 +39,11 @@ export interface PayloadRun extends Pick<KtapReport, 'planned' | 'metrics' | 'di
 }
 
 /**
- * @throws CausewayError when the VM cannot be created
+ * @throws CausewayError when the VM cannot be created; what `meanwhile` throws
  * @example const { value, results } = await runPayload({ kernel: payloads.get('basics')!, args: { cpus: 1 } });
  */
 export async function runPayload(options: PayloadOptions): Promise<PayloadRun> {
-  const { kernel, args = {}, timeoutMs = 30_000, onExit, onConsole } = options;
+  const { kernel, args = {}, timeoutMs = 30_000, meanwhile, onExit, onConsole } = options;
   const cmdline = Object.entries(args)
     .map(([name, value]) => `${name}=${value}`)
     .join(' ');
@@ -54,7 +56,8 @@ export async function runPayload(options: PayloadOptions): Promise<PayloadRun> {
     const warnings = collectWarnings(vm.events());
     const started = performance.now();
     await vm.start();
-    const exit = await withTimeout(vm.exited, timeoutMs);
+    const both = Promise.all([vm.exited, meanwhile?.(vm)]).then(([exit]) => exit);
+    const exit = await withTimeout(both, timeoutMs);
     onExit?.();
     const runMs = performance.now() - started;
     const report = vm.report();

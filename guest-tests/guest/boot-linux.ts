@@ -26,6 +26,8 @@ export interface LinuxOptions extends Omit<LinuxGuestOptions, 'resources' | 'has
   readonly cpus?: number;
   /** Default 256 MiB. */
   readonly memory?: Size;
+  /** Empty root ports, for devices that come later. Default 0. */
+  readonly hotplugPorts?: number;
   /** Modules to load, in this order, with what they need. Default: what each PCI device's modalias asks for. */
   readonly modules?: readonly string[];
   /** Modules to carry for a later `modprobe`, beside the drivers that every image has. */
@@ -50,7 +52,8 @@ export interface LinuxOptions extends Omit<LinuxGuestOptions, 'resources' | 'has
  * console.log(await guest.must('ip -o link'));
  */
 export async function bootLinux(options: LinuxOptions = {}): Promise<LinuxGuest> {
-  const { modules, spareModules = [], files, cpus = 1, memory = '256M', devices = [], cmdline = '' } = options;
+  const { modules, spareModules = [], files, cpus = 1, memory = '256M', devices = [] } = options;
+  const { hotplugPorts = 0, cmdline = '' } = options;
   const kernel = await guestKernel(options.kernel ?? DEFAULT_KERNEL);
   const image = await guestImage({
     kernel,
@@ -71,7 +74,7 @@ export async function bootLinux(options: LinuxOptions = {}): Promise<LinuxGuest>
       kernel: kernel.vmlinuz,
       initrd: image.path,
       cmdline: words.join(' ').trim(),
-      ...{ cpus, memory, devices, channel: true, rebootLimit: 0 },
+      ...{ cpus, memory, devices, hotplugPorts, channel: true, rebootLimit: 0 },
     });
     guest = new LinuxGuest(vm, { ...options, hasWindow, resources: [image] });
     options.onCreated?.(guest);

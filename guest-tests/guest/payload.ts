@@ -1,5 +1,5 @@
 /** Bare-metal payloads by name, for tests. */
-import type { DeviceConfig, Size } from '../../index.ts';
+import type { DeviceConfig, Size, Vm } from '../../index.ts';
 import { CausewayError } from '../../vmm/base/errors.ts';
 import { buildPayloads } from '../bare/build.ts';
 import { type PayloadArgs, type PayloadRun, runPayload as runKernel } from '../bare/run.ts';
@@ -17,10 +17,14 @@ export interface PayloadOptions {
   readonly cpus?: number;
   /** Default 32 MiB. */
   readonly memory?: Size;
+  /** Empty root ports, for devices that come later. Default 0. */
+  readonly hotplugPorts?: number;
   /** Default 0: a reset ends the run. */
   readonly rebootLimit?: number;
   /** Default 30 s. */
   readonly timeoutMs?: number;
+  /** What the host does while the guest runs; the run ends with both, or when this fails. */
+  readonly meanwhile?: (vm: Vm) => Promise<void>;
   /** Called when the guest has ended and its devices are still as it left them. */
   readonly onExit?: () => void;
   readonly onConsole?: (text: string) => void;
@@ -34,15 +38,16 @@ export type PayloadResult = PayloadRun;
  * @example const { results } = await runPayload({ payload: 'edu-irq', args: 'loops=100', devices: [bdf] });
  */
 export async function runPayload(options: PayloadOptions): Promise<PayloadResult> {
-  const { payload, args, devices = [], describe = false, cpus = 1, memory, rebootLimit = 0 } = options;
-  const { timeoutMs, onExit, onConsole } = options;
+  const { payload, args, devices = [], describe = false, cpus = 1, memory } = options;
+  const { hotplugPorts = 0, rebootLimit = 0, timeoutMs, meanwhile, onExit, onConsole } = options;
   const [first] = devices;
   const address = typeof first === 'object' ? first.bdf : first;
   return runKernel({
     kernel: await payloadFile(payload),
     args: { ...(describe && address ? argsFromSysfs(address) : {}), ...parseArgs(args) },
-    vm: { devices, cpus, rebootLimit, ...(memory === undefined ? {} : { memory }) },
+    vm: { devices, cpus, hotplugPorts, rebootLimit, ...(memory === undefined ? {} : { memory }) },
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(meanwhile ? { meanwhile } : {}),
     ...(onExit ? { onExit } : {}),
     ...(onConsole ? { onConsole } : {}),
   });

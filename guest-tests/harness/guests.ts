@@ -1,5 +1,5 @@
 /** Guests as a test sees them. The real ones are those of guest-tests/guest; tests of the harness bring scripted ones. */
-import type { DeviceConfig, ExitCounters, Size, Vm } from '../../index.ts';
+import type { DeviceConfig, ExitCounters, Size, Vm, VmReport } from '../../index.ts';
 import type { ImageFile } from '../../lab/index.ts';
 import type { TestResult } from '../bare/ktap.ts';
 
@@ -50,6 +50,8 @@ export interface BootOptions {
   readonly kernel?: string;
   readonly cpus?: number;
   readonly memory?: Size;
+  /** Empty slots for devices that come later, by `vm.attachDevice`. Default 0. */
+  readonly hotplugPorts?: number;
   /** Modules to load; what they need comes along. Default: what each PCI device asks for. */
   readonly modules?: readonly string[];
   /** Modules to carry for a later `modprobe`. */
@@ -78,10 +80,14 @@ export interface PayloadOptions {
   readonly cpus?: number;
   /** Default 32 MiB. */
   readonly memory?: Size;
+  /** Empty slots for devices that come later. Default 0. */
+  readonly hotplugPorts?: number;
   /** Default 0: a reset ends the run. */
   readonly rebootLimit?: number;
   /** Default 30 s. */
   readonly timeoutMs?: number;
+  /** What the host does while the guest runs; the run ends with both, or when this fails. */
+  readonly meanwhile?: (vm: Vm) => Promise<void>;
   /** Called when the guest has ended and its devices are still as it left them. */
   readonly onExit?: () => void;
   readonly onConsole?: (text: string) => void;
@@ -98,6 +104,10 @@ export interface PayloadOutcome {
   readonly exit: { readonly reason: string } | undefined;
   /** Exits to user space. */
   readonly exits?: ExitCounters;
+  /** What the machine tells of its devices at the end: interrupts, BARs, resets. */
+  readonly report?: VmReport;
+  /** What it warned of. */
+  readonly warnings?: readonly string[];
   readonly console: string;
 }
 

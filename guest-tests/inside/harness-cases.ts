@@ -91,6 +91,15 @@ test('FAIL: a guest resets itself', async ({ boot }) => {
   await guest.run('reboot -f');
 });
 
+test('FAIL: the host gives up while a payload runs', async ({ payload }) => {
+  await payload('harness', {
+    meanwhile: async (vm) => {
+      assert.equal(vm.state, 'running');
+      throw new Error('enough');
+    },
+  });
+});
+
 test('FAIL: a result is torn', async ({ foreign, host }) => {
   const text = 'TAP version 13\n1..2\nok 1 - whole\no[   12.345678] usb 1-1: new device\nk 2 - torn\n';
   await foreign({ run: () => host.exec(['printf', '%s', text]) }, 'torn');
