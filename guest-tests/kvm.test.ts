@@ -26,7 +26,7 @@ import {
   storeEax,
   WAIT_FOR_KEY,
 } from './support/payload.ts';
-import { aliveLab, causeway, openTestLab, runInside } from './support/test-lab.ts';
+import { aliveLab, causeway, ONE_PROCESSOR, openTestLab, runInside } from './support/test-lab.ts';
 
 const DEBUG_EXIT = 0xf4;
 const COM1 = 0x3f8;
@@ -72,7 +72,7 @@ type Name = keyof typeof CASES;
 
 /** Beyond this it is not slow but stuck: times in an emulated host vary tenfold. */
 const HANG_MS = 30_000;
-const HOST: LabOptions = { kernel: '6.1' };
+const HOST: LabOptions = { ...ONE_PROCESSOR, kernel: '6.1' };
 
 let lab: Lab;
 let outcomes: Record<Name, Outcome>;

@@ -1,4 +1,4 @@
-/** What guests print for the programs that watch their console. */
+/** What programs inside the lab, their guests and whoever started them tell each other. */
 
 /** The guest has its lease and has pinged. */
 export const GUEST_READY = 'GUEST-READY';
@@ -7,11 +7,12 @@ export const GUEST_READY = 'GUEST-READY';
 export const CARD_WORKS = 'CARD-WORKS';
 export const CARD_GONE = 'CARD-GONE';
 
-/** Whoever runs the program is to have the device fail now. */
+/** Whoever runs the test is to have the device fail now, or to press the button of its slot; its address follows. */
 export const ERROR_WANTED = 'ERROR-WANTED';
-
-/** Whoever runs the program is to press the button of the card's slot in the lab now. */
 export const BUTTON_WANTED = 'BUTTON-WANTED';
 
-/** KVM's pages are counted at each: before memory is touched, between that and a BAR, and after. */
-export const PAGE_MARKS = ['NOTHING-TOUCHED', 'MEMORY-TOUCHED', 'BAR-TOUCHED'] as const;
+/** Environment of a test: addresses of the cards that it may lose, with spaces between. */
+export const CARDS_VARIABLE = 'CAUSEWAY_CARDS';
+
+/** Environment of a test: the folder with `card.rom`, which the network card has, and `display.rom`. */
+export const ROMS_VARIABLE = 'CAUSEWAY_ROMS';

@@ -4,11 +4,12 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { expect } from 'vitest';
 import type { Lab } from '../../lab/index.ts';
 import { LAB_PEER_ADDRESS, PEER_VARIABLE, prepareGuests, TcpPeer } from '../guest/index.ts';
 import type { RunRecord, TestRecord } from '../harness/model.ts';
 import { readRun } from '../harness/report/compare.ts';
-import { CLI } from './programs.ts';
+import { CLI, insideProgram } from './programs.ts';
 import { causeway, say } from './test-lab.ts';
 
 const LAB_RUN_MS = 9 * 60_000;
@@ -39,20 +40,56 @@ export async function causewayTest(
   return { run: readRun(readFileSync(join(folder, 'run.json'), 'utf8')), ktap, code, folder };
 }
 
+export interface LabRunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Receives the lines of progress, the tests' logs among them if `--verbose` is given. */
+  readonly onLine?: (line: string) => void;
+  /** Default: 9 minutes. */
+  readonly timeoutMs?: number;
+}
+
 /** The same inside a lab, with a peer for transfers; `args` name the device. */
-export async function causewayTestIn(lab: Lab, args: readonly string[]): Promise<HarnessRun> {
+export async function causewayTestIn(
+  lab: Lab,
+  args: readonly string[],
+  { env = {}, onLine = () => {}, timeoutMs = LAB_RUN_MS }: LabRunOptions = {},
+): Promise<HarnessRun> {
   // The lab's processor would take minutes for it, and the lab cannot add to this machine's cache.
   await prepareGuests(say);
   await using peer = await TcpPeer.listen();
   const folder = mkdtempSync(join(lab.shareDir, 'harness-'));
   const { code, stdout } = await causeway(lab, ['test', ...args, '--output', folder, '--no-html'], {
-    env: { [PEER_VARIABLE]: `${LAB_PEER_ADDRESS}:${peer.port}` },
-    timeoutMs: LAB_RUN_MS,
+    env: { [PEER_VARIABLE]: `${LAB_PEER_ADDRESS}:${peer.port}`, ...env },
+    timeoutMs,
     onStderr: (chunk) => {
-      for (const line of chunk.toString().trimEnd().split('\n')) say(line);
+      for (const line of chunk.toString().trimEnd().split('\n')) {
+        say(line);
+        onLine(line);
+      }
     },
   });
   return { run: readRun(readFileSync(join(folder, 'run.json'), 'utf8')), ktap: stdout, code, folder };
+}
+
+/**
+ * Runs tests of a program of `guest-tests/inside`, by the beginning of their names, on devices of the lab: they pass, and
+ * the devices are given back.
+ */
+export async function passTests(
+  lab: Lab,
+  program: string,
+  names: string,
+  { bdfs = [], ...options }: LabRunOptions & { readonly bdfs?: readonly string[] } = {},
+): Promise<readonly TestRecord[]> {
+  const devices = bdfs.flatMap((bdf) => ['--device', bdf]);
+  const words = [insideProgram(program), '--filter', `/${names}`, '--verbose', ...devices];
+  const { run, code, ktap } = await causewayTestIn(lab, words, options);
+  expect(new Set(run.tests.map(({ verdict }) => verdict)), run.tests.map(describeTest).join('\n')).toEqual(
+    new Set(['PASS']),
+  );
+  expect(code, ktap).toBe(0);
+  for (const { label, givenBack } of run.devices) expect(givenBack, label).toBe(true);
+  return run.tests;
 }
 
 /** One line, for messages: verdict, test, reason. */
