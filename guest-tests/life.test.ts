@@ -139,7 +139,7 @@ test.each([
 ] as const)('%s gives the device back before the process ends with %d', async (signal, code) => {
   // The guest of the second moment works with the card that the first gave back.
   const moments: Moment[] = [
-    { signal, afterMs: 1500 },
+    { signal, afterMs: 100, afterOpen: true },
     { signal, afterMs: 500, afterText: GUEST_READY },
   ];
   const { ends, idle } = await endBySignals(moments);

@@ -3,7 +3,7 @@
  * what became of the device. Usage: node signals.js '{"command": [...], "bdf": ..., "moments": [{"signal": "SIGKILL", "afterMs": 300}]}'
  */
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -12,6 +12,8 @@ export interface Moment {
   readonly afterMs: number;
   /** Count `afterMs` from when this was printed instead of from the start. */
   readonly afterText?: string;
+  /** Count it from when the process has opened the device. */
+  readonly afterOpen?: boolean;
 }
 
 export interface SignalResult {
@@ -58,7 +60,8 @@ async function endBySignal(command: readonly string[], bdf: string, moment: Mome
   const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
     child.on('exit', (code, signal) => resolve({ code, signal }));
   });
-  const { afterText } = moment;
+  const { afterText, afterOpen = false } = moment;
+  while (afterOpen && child.exitCode === null && !hasDevice(child.pid!)) await sleep(20);
   while (afterText !== undefined && child.exitCode === null && !stdout.includes(afterText)) await sleep(20);
   const sawText = afterText === undefined || stdout.includes(afterText);
   await sleep(moment.afterMs);
@@ -69,6 +72,18 @@ async function endBySignal(command: readonly string[], bdf: string, moment: Mome
   const group = tryGroup(bdf);
   const lastLine = stdout.trimEnd().split('\n').at(-1) ?? '';
   return { moment, ...end, endedAfterMs, group, sawText, lastLine, stderr, device: deviceState(bdf) };
+}
+
+function hasDevice(pid: number): boolean {
+  const fds = `/proc/${pid}/fd`;
+  return readdirSync(fds).some((fd) => {
+    try {
+      return readlinkSync(`${fds}/${fd}`).startsWith('/dev/vfio/');
+    } catch {
+      // Closed meanwhile.
+      return false;
+    }
+  });
 }
 
 function tryGroup(bdf: string): string {

@@ -58,11 +58,14 @@ export async function causewayTestIn(
   await prepareGuests(say);
   await using peer = await TcpPeer.listen();
   const folder = mkdtempSync(join(lab.shareDir, 'harness-'));
+  let rest = '';
   const { code, stdout } = await causeway(lab, ['test', ...args, '--output', folder, '--no-html'], {
     env: { [PEER_VARIABLE]: `${LAB_PEER_ADDRESS}:${peer.port}`, ...env },
     timeoutMs,
     onStderr: (chunk) => {
-      for (const line of chunk.toString().trimEnd().split('\n')) {
+      const lines = (rest + chunk.toString()).split('\n');
+      rest = lines.pop()!;
+      for (const line of lines) {
         say(line);
         onLine(line);
       }
