@@ -185,8 +185,8 @@ test('a reboot resets the device, turns everything off, and keeps the BARs that 
   expect(machine.readConfig(4, 2)).toBe(0);
   expect(machine.readConfig(machine.capability(0x11) + 2, 2)).toBe(4);
   expect(machine.fn.report().resets.map(({ when, method, ok }) => [when, method, ok])).toEqual([
-    ['boot', 'function (pm)', true],
-    ['reboot', 'function (pm)', true],
+    ['boot', 'hot reset', true],
+    ['reboot', 'hot reset', true],
   ]);
 });
 

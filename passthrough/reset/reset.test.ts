@@ -72,6 +72,28 @@ describe('a method of the kernel', () => {
   });
 });
 
+// Enforces P45.
+test('a change of power state is the last rung: below a hot reset, above nothing', () => {
+  const machine = opened(undefined, { resetMethod: 'pm bus' });
+  machine.boot();
+  expect(last(machine)).toEqual({ when: 'boot', method: 'hot reset', ok: true });
+  expect(machine.kernel.calls('vfioDeviceReset')).toEqual([]);
+  const reboot = (): void => {
+    machine.fn.powerOff();
+    machine.newVm();
+    machine.fn.powerOn(machine.vm.services);
+  };
+  machine.kernel.failNext('vfioHotReset', 'EIO');
+  reboot();
+  expect(last(machine)).toEqual({ when: 'reboot', method: 'function (pm)', ok: true });
+  machine.kernel.failNext('vfioHotReset', 'EIO');
+  machine.kernel.failNext('vfioDeviceReset', 'EAGAIN');
+  reboot();
+  const method = 'none: hot reset failed (EIO), function reset failed (EAGAIN)';
+  expect(last(machine)).toMatchObject({ when: 'reboot', method, ok: false });
+  expect(machine.kernel.calls('vfioHotReset')).toHaveLength(3);
+});
+
 test('a guest that asks for a failing reset again and again is told of once', () => {
   const machine = opened('flr');
   machine.boot();

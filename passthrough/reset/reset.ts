@@ -1,6 +1,7 @@
 /**
  * How a device is brought into its power-on state: the function alone if the kernel can, else slot or bus together with
- * every function that shares it, if all of those are ours, else not at all. What was done is reported, never assumed.
+ * every function that shares it, if all of those are ours, else by a change of its power state, else not at all. What was
+ * done is reported, never assumed.
  */
 import type { Fd, HostBdf, Native } from '../../native/types.ts';
 import { VFIO_DEVID_NOT_OWNED, VFIO_HOT_RESET_FLAGS, VFIO_HOT_RESET_INFO } from '../../native/vfio-abi.ts';
@@ -39,6 +40,12 @@ interface Affected {
   /** Told by an iommufd, which knows its devices: ours, or another's. */
   readonly isOwned?: boolean;
 }
+
+/**
+ * From D3hot to D0, the kernel's last resort for a function alone. It clears what the device's maker chose (PCI PM 1.2
+ * §5.4.1): some forget nothing, and go on with the last guest's DMA when the next one lets them.
+ */
+const POWER_STATE = 'function (pm)';
 
 /** Resets the devices of one session; remembers which ones a hot reset has already taken along. */
 export class Resetter {
@@ -85,14 +92,17 @@ export class Resetter {
         : { method: `none: the kernel has no function reset for it (${method})`, ok: false };
     }
     const name = this.#functionMethod(device);
+    const stronger = method === 'auto' && name === POWER_STATE ? this.#hotReset(device, '') : undefined;
+    if (stronger?.ok) return stronger;
     try {
       this.#native.vfioDeviceReset(device.fd);
     } catch (error) {
       const failed = `function reset failed (${codeOf(error)})`;
+      if (stronger) return { method: `${stronger.method}, ${failed}`, ok: false };
       return method === 'auto' ? this.#hotReset(device, `${failed}, `) : { method: `none: ${failed}`, ok: false };
     }
     const result = this.#checked(device, name);
-    if (result.ok || method !== 'auto') return result;
+    if (result.ok || method !== 'auto' || stronger) return result;
     // The next rung of the ladder, where it can be had; else what was found stays the report.
     const second = this.#hotReset(device, `${name} left it unwell, `);
     return second.ok ? second : result;
