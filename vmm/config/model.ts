@@ -79,7 +79,8 @@ export type RomConfig = 'off' | 'host' | `file:${string}`;
 export type MsixRelocation = 'off' | 'auto' | `bar${0 | 1 | 2 | 3 | 4 | 5}`;
 
 /**
- * `auto`: the function alone by what the kernel likes best, else slot or bus with every function on it, if all are ours.
+ * `auto`: the function alone by what the kernel likes best, else slot or bus with every function on it, if all are ours;
+ * `pm`, the kernel's last resort for a function, comes after these.
  * `hot`: slot or bus only. `none`: not at all (the kernel itself resets at open and close, if it can). The others are the
  * kernel's names in sysfs `reset_method`: that way and no other; what is not first there already only root may choose.
  */
