@@ -18,7 +18,7 @@ import { timed } from './timed.ts';
 const MINUTE_MS = 60_000;
 const OPTIONS = { needs: isDevice('8086:10d3'), timeoutMs: 8 * MINUTE_MS };
 const GUEST = { modules: ['e1000e'], cpus: 2, memory: '192M' } as const;
-const CYCLES = 3;
+const CYCLES = 2;
 /** The button's five seconds, the guest's time and the kernel's. */
 const PATIENCE_MS = MINUTE_MS;
 /** Beyond this it is not slow but stuck: times in an emulated host vary tenfold. */
