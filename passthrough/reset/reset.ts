@@ -45,7 +45,7 @@ interface Affected {
  * From D3hot to D0, the kernel's last resort for a function alone. It clears what the device's maker chose (PCI PM 1.2
  * §5.4.1): some forget nothing, and go on with the last guest's DMA when the next one lets them.
  */
-const POWER_STATE = 'function (pm)';
+const POWER_STATE = 'pm';
 
 /** Resets the devices of one session; remembers which ones a hot reset has already taken along. */
 export class Resetter {
@@ -91,8 +91,9 @@ export class Resetter {
         ? this.#hotReset(device, '')
         : { method: `none: the kernel has no function reset for it (${method})`, ok: false };
     }
-    const name = this.#functionMethod(device);
-    const stronger = method === 'auto' && name === POWER_STATE ? this.#hotReset(device, '') : undefined;
+    const preferred = this.#kernelPrefers(device);
+    const name = preferred ? `function (${preferred})` : 'function';
+    const stronger = method === 'auto' && preferred === POWER_STATE ? this.#hotReset(device, '') : undefined;
     if (stronger?.ok) return stronger;
     try {
       this.#native.vfioDeviceReset(device.fd);
@@ -112,9 +113,9 @@ export class Resetter {
     return this.#subjects.get(bdf)?.method ?? 'auto';
   }
 
-  #functionMethod(device: VfioDevice): string {
-    const first = (readText(this.#native, `${PCI_DEVICES}/${device.bdf}/reset_method`) ?? '').split(/\s+/)[0];
-    return first ? `function (${first})` : 'function';
+  /** What VFIO_DEVICE_RESET tries first; empty when the kernel does not say. */
+  #kernelPrefers({ bdf }: VfioDevice): string {
+    return (readText(this.#native, `${PCI_DEVICES}/${bdf}/reset_method`) ?? '').split(/\s+/)[0]!;
   }
 
   #hotReset(device: VfioDevice, before: string): ResetResult {
