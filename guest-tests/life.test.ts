@@ -137,7 +137,6 @@ test.each([
   ['SIGINT', 130],
   ['SIGTERM', 143],
 ] as const)('%s gives the device back before the process ends with %d', async (signal, code) => {
-  // The guest of the second moment works with the card that the first gave back.
   const moments: Moment[] = [
     { signal, afterMs: 100, afterOpen: true },
     { signal, afterMs: 500, afterText: GUEST_READY },
@@ -148,6 +147,7 @@ test.each([
     expect(end.stderr).toContain(`${signal}: giving the devices back`);
     expect(end.endedAfterMs, describeEnd(end)).toBeLessThan(HANG_MS);
   }
+  await expectWorkingStart();
 });
 
 function runArguments(guest: Guest): string[] {

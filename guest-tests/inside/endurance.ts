@@ -17,8 +17,8 @@ const RESETS = 100;
 const CPUS = 2;
 /** Of each processor. */
 const OPERATIONS = 50_000;
-/** Less than one guest's memory; most of it is what V8 keeps for later. */
-const GROWTH_MIB = 30;
+/** Far less than one guest's memory; most of it is what V8 keeps for later. */
+const GROWTH_MIB = 24;
 /** Of reachable objects: a hundred bytes for each operation would be more. */
 const HEAP_GROWTH_MIB = 4;
 const PATIENCE_MS = 60_000;
