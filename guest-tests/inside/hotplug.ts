@@ -158,11 +158,13 @@ function bind(bdf: string): Promise<void> {
   return writeFile('/sys/bus/pci/drivers/vfio-pci/bind', bdf);
 }
 
-/** Nothing of a card is left when it has gone, and nobody complained. */
+/** Nothing of a card is left when it has gone, nobody complained, and the guest ends in order. */
 async function expectTidy(guest: LinuxGuest, events: readonly VmEvent[], before: Holdings): Promise<void> {
   const after = await settled();
   assert.deepEqual(after.files, before.files);
   assert.equal(after.lockedMib, 0);
   assert.deepEqual(warningsButReset(events), []);
+  await guest.shutdown();
+  assert.equal((await guest.vm.exited).reason, 'shutdown');
   assert.doesNotMatch(guest.console(), /Power fault|Call Trace|BUG:/);
 }

@@ -94,9 +94,13 @@ test('ROM, MSI-X table elsewhere, DMA between devices, large pages', {
       [DMA_BUFFER, EDU_BUFFER, 1],
       [EDU_BUFFER, target, 3],
     ] as const) {
-      const registers = { 128: from, 136: to, 144: 8, 152: command };
-      for (const [offset, value] of Object.entries(registers)) {
-        await guest.must(`devmem ${eduBar + Number(offset)} 64 ${value}`);
+      for (const [offset, value] of [
+        [0x80, from],
+        [0x88, to],
+        [0x90, 8],
+        [0x98, command],
+      ] as const) {
+        await guest.must(`devmem ${eduBar + offset} 64 ${value}`);
       }
       await guest.must(`until [ $(($(devmem ${eduBar + 0x98} 64) & 1)) = 0 ]; do sleep 0.1; done`);
     }
